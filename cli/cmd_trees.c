@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* cmd_trees.c - kvs trees: names and counts, or --drop NAME. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kvs.h"
+
+struct listing {
+	bool json;
+	int nr;
+};
+
+static int list_one(void *arg, const char *name, uint64_t count)
+{
+	struct listing *l = arg;
+
+	if (l->json) {
+		out_text(l->nr ? ",\n  {\"tree\": " : "[\n  {\"tree\": ");
+		out_json_string(name, strlen(name));
+		out_fmt(", \"count\": %" PRIu64 "}", count);
+	} else {
+		out_fmt("%s\t%" PRIu64, name, count);
+		out_line();
+	}
+	l->nr++;
+	return out_failed();
+}
+
+static int list(struct kvs *k)
+{
+	struct listing l = { .json = k->json };
+	int err = kv_tree_list(k->db, list_one, &l);
+
+	if (k->json) {
+		out_text(l.nr ? "\n]" : "[]");
+		out_line();
+	}
+	return err < 0 ? kvs_fail(k, err) : EXIT_OK;
+}
+
+static int drop(struct kvs *k)
+{
+	int c, first, err;
+
+	if (!kvs_given(k, OPT_BIT(FORCE)) && isatty(STDIN_FILENO) && isatty(STDERR_FILENO)) {
+		fprintf(stderr, "Drop tree '%s' of %s and all that is in it? [y/N] ", k->drop, k->image);
+		first = getchar();
+		for (c = first; c != '\n' && c != EOF; c = getchar())
+			;
+		if (first != 'y' && first != 'Y')
+			return kvs_say(k, EXIT_NO, "nothing was dropped");
+	}
+	err = kv_tree_drop(k->db, k->drop);
+	if (err == KV_E_NOTFOUND)
+		return kvs_say(k, EXIT_NO, "no tree '%s'; 'kvs trees %s' lists them", k->drop, k->image);
+	return err ? kvs_fail(k, err) : EXIT_OK;
+}
+
+int cmd_trees(struct kvs *k)
+{
+	int rc = kvs_open(k, k->drop ? KVS_WRITE : 0);
+
+	if (rc)
+		return rc;
+	return kvs_finish(k, k->drop ? drop(k) : list(k));
+}

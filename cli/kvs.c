@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * kvs.c - the command table and main(). The table is the only list of verbs: help, did-you-mean, option
+ * parsing and the test of the man page read it.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kvs.h"
+
+#define COMMON (OPT_BIT(CACHE) | OPT_BIT(HELP) | OPT_BIT(VERSION))
+#define KEYED (OPT_BIT(TREE) | OPT_BIT(ENC) | OPT_BIT(KEY_ENC))
+#define VALUED OPT_BIT(VALUE_ENC)
+#define RANGE (OPT_BIT(FROM) | OPT_BIT(TO) | OPT_BIT(PREFIX))
+
+/* clang-format off */
+const struct kvs_command kvs_commands[] = {
+	{ "put", "Keys", "IMAGE KEY VALUE|-", COMMON | KEYED | VALUED | OPT_BIT(NO_SYNC), 2, 2,
+	  cmd_put, "store VALUE, or standard input, under KEY",
+	  "A new IMAGE is created. Standard input is stored byte for byte, whatever --enc says, and may\n"
+	  "be larger than memory.\n" },
+	{ "get", "Keys", "IMAGE KEY", COMMON | KEYED | VALUED, 1, 1,
+	  cmd_get, "write the value of KEY to standard output",
+	  "Exactly the value's bytes, unless --enc or --value-enc asks for escape, hex or base64: these\n"
+	  "end in a newline.\n" },
+	{ "del", "Keys", "IMAGE [KEY...]", COMMON | KEYED | RANGE | OPT_BIT(FORCE) | OPT_BIT(NO_SYNC), 0, -1,
+	  cmd_del, "delete keys, or all keys of a range",
+	  "A missing KEY gives exit status 1; the other keys are deleted. Deleting a range asks first\n"
+	  "when a terminal is there to answer; --force skips the question.\n" },
+	{ "exists", "Keys", "IMAGE KEY", COMMON | KEYED, 1, 1,
+	  cmd_exists, "exit status 0 if KEY is there, 1 if not", "" },
+	{ "inc", "Keys", "IMAGE KEY [N]", COMMON | KEYED | OPT_BIT(NO_SYNC), 1, 2,
+	  cmd_inc, "add N (or 1) to the number under KEY and print it",
+	  "The value is an integer of 64 bits: a sign, then decimal, 0x hexadecimal, 0b binary or 0 octal.\n"
+	  "It is stored back in decimal.\n" },
+	{ "dec", "Keys", "IMAGE KEY [N]", COMMON | KEYED | OPT_BIT(NO_SYNC), 1, 2,
+	  cmd_dec, "subtract N (or 1) from the number under KEY and print it",
+	  "Numbers as for 'kvs inc'.\n" },
+	{ "scan", "Keys", "IMAGE", COMMON | KEYED | VALUED | RANGE | OPT_BIT(REVERSE) | OPT_BIT(LIMIT) |
+	  OPT_BIT(KEYS) | OPT_BIT(OUTPUT), 0, 0,
+	  cmd_scan, "print entries in order: key, tab, value",
+	  "What is damaged is told on standard error and passed; the exit status is then 4. With -o json\n"
+	  "the entries come as 'kvs dump' prints them.\n" },
+	{ "count", "Keys", "IMAGE", COMMON | OPT_BIT(TREE), 0, 0,
+	  cmd_count, "print the number of entries", "" },
+	{ "load", "Whole volumes", "IMAGE FILE|-", COMMON | OPT_BIT(TREE) | OPT_BIT(NO_SYNC), 1, 1,
+	  cmd_load, "store the entries of a dump",
+	  "Reads what 'kvs dump', mdb_dump and db_dump write and recognises which it is. Entries are\n"
+	  "committed in order; what was committed before an error is kept. --tree is for entries that\n"
+	  "name no tree. A new IMAGE is created.\n" },
+	{ "dump", "Whole volumes", "IMAGE", COMMON | OPT_BIT(TREE) | OPT_BIT(FORMAT), 0, 0,
+	  cmd_dump, "write all entries as text that 'kvs load' reads",
+	  "All trees, 'main' first, or one with --tree. The content alone decides the output.\n" },
+	{ "check", "Whole volumes", "IMAGE", COMMON | OPT_BIT(OUTPUT), 0, 0,
+	  cmd_check, "verify every page and every value; read-only",
+	  "Prints each problem, then 'clean' or their number; exit status 4 if there are any.\n" },
+	{ "create", "Volumes", "IMAGE", COMMON | OPT_BIT(SIZE) | OPT_BIT(BLOCK) | OPT_BIT(SEGMENT) |
+	  OPT_BIT(FRAME) | OPT_BIT(WINDOW) | OPT_BIT(LABEL) | OPT_BIT(UUID) | OPT_BIT(FORCE), 0, 0,
+	  cmd_create, "make an empty volume in a file or on a device",
+	  "A volume or foreign data that is there is never overwritten without --force. BYTES may end in\n"
+	  "K, M, G or T.\n" },
+	{ "trees", "Volumes", "IMAGE", COMMON | OPT_BIT(DROP) | OPT_BIT(FORCE) | OPT_BIT(NO_SYNC) |
+	  OPT_BIT(OUTPUT), 0, 0,
+	  cmd_trees, "list the trees with their counts, or drop one",
+	  "Prints name, tab, number of entries. --drop asks first when a terminal is there to answer.\n" },
+	{ "stat", "Volumes", "IMAGE", COMMON | OPT_BIT(OUTPUT), 0, 0,
+	  cmd_stat, "print geometry, space, state and health", "" },
+};
+/* clang-format on */
+
+const size_t kvs_commands_nr = sizeof(kvs_commands) / sizeof(kvs_commands[0]);
+
+const struct kvs_command *kvs_command_find(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < kvs_commands_nr; i++)
+		if (!strcmp(name, kvs_commands[i].name))
+			return &kvs_commands[i];
+	return NULL;
+}
+
+static int unknown_verb(const char *name)
+{
+	const char *meant = kvs_did_you_mean(name);
+
+	if (name[0] == '-')
+		return kvs_complain(EXIT_USAGE, "'%s' comes before the verb; options follow it: "
+				    "kvs VERB IMAGE ... ('kvs --help' lists the verbs)", name);
+	if (meant)
+		return kvs_complain(EXIT_USAGE, "unknown verb '%s'; did you mean 'kvs %s'?", name, meant);
+	return kvs_complain(EXIT_USAGE, "unknown verb '%s'; 'kvs --help' lists the verbs", name);
+}
+
+/* kvs help [VERB] */
+static int help_verb(int argc, char **argv)
+{
+	const struct kvs_command *cmd;
+
+	if (argc < 3) {
+		help_general();
+		return EXIT_OK;
+	}
+	if (!strcmp(argv[2], "--table")) {
+		help_table();
+		return EXIT_OK;
+	}
+	cmd = kvs_command_find(argv[2]);
+	if (!cmd)
+		return unknown_verb(argv[2]);
+	help_command(cmd);
+	return EXIT_OK;
+}
+
+static void show_version(void)
+{
+	out_fmt("kvs %s (libkvengine %s)\n", KV_VERSION_STRING, kv_version());
+}
+
+static void free_run(struct kvs *k)
+{
+	bytes_free(&k->from);
+	bytes_free(&k->to);
+	bytes_free(&k->prefix);
+}
+
+int main(int argc, char **argv)
+{
+	struct kvs k = { .limit = UINT64_MAX, .opt = KV_OPTIONS_INIT };
+	int rc;
+
+	/* a parent may have left it ignored; then 'kvs dump | head' would not end by itself */
+	signal(SIGPIPE, SIG_DFL);
+	if (argc < 2) {
+		rc = kvs_complain(EXIT_USAGE, "no verb; 'kvs --help' lists them");
+	} else if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+		help_general();
+		rc = EXIT_OK;
+	} else if (!strcmp(argv[1], "help")) {
+		rc = help_verb(argc, argv);
+	} else if (!strcmp(argv[1], "--version")) {
+		show_version();
+		rc = EXIT_OK;
+	} else {
+		k.cmd = kvs_command_find(argv[1]);
+		if (!k.cmd)
+			return unknown_verb(argv[1]);
+		rc = opts_parse(&k, argc - 1, argv + 1);
+		if (rc < 0)
+			rc = k.cmd->run(&k);
+		else if (kvs_given(&k, OPT_BIT(VERSION)))
+			show_version();
+		free_run(&k);
+	}
+	return out_finish(rc);
+}

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * cache.c - frames in memory: new, read, evicted.
+ *
+ * A clock over all frames; inner pages go after their children. A frame is evicted when it is clean,
+ * not pinned, has no resident children and no frozen state refers to it: then its ref goes to the slot
+ * of its parent. Checksums are verified once, when a page is read; a page of two copies heals the bad
+ * one from the good one (byte-identical, the one exception to "nothing is overwritten in place").
+ */
+#include "kve.h"
+
+#define EVICT_BATCH 16u
+#define HOT_MAX 3u
+
+int kve_cache_init(struct kv_db *db, u64 bytes)
+{
+	struct kve_cache *c = &db->cache;
+	u64 per_frame = db->geo.frame + sizeof(struct kve_frame);
+
+	c->limit = KVF_MAX(bytes / per_frame, 48ull);
+	/* Address space for what may exceed the limit for a moment: shadows, a read-only replay. */
+	return kvp_arena_create(&c->arena, db->geo.frame, (size_t)(c->limit * 4 + 65536) * db->geo.frame);
+}
+
+static void frame_destroy(struct kve_frame *f)
+{
+	kvp_free(f->kids);
+	kvp_free(f);
+}
+
+static void shadows_destroy(struct kve_frame *f)
+{
+	struct kve_shadow *sh;
+
+	while ((sh = f->shadow)) {
+		f->shadow = sh->next;
+		kvp_free(sh->kids);
+		kvp_free(sh);
+	}
+}
+
+void kve_cache_exit(struct kv_db *db)
+{
+	struct kve_cache *c = &db->cache;
+	struct kve_frame *f, *next;
+
+	/* Zombies that still had shadows stand in no other list: they are all in "every". */
+	for (f = c->every; f; f = next) {
+		next = f->every;
+		shadows_destroy(f);
+		frame_destroy(f);
+	}
+	if (c->arena)
+		kvp_arena_destroy(c->arena);
+	kvp_mutex_destroy(&c->lock);
+}
+
+u32 kve_kids_max(const struct kv_db *db)
+{
+	return (db->geo.frame - (u32)sizeof(struct kvf_page)) /
+	       (u32)(sizeof(struct kvf_slot) + sizeof(struct kvf_item) + sizeof(struct kvf_ref)) + 1;
+}
+
+struct kve_frame **kve_kids_alloc(struct kv_db *db)
+{
+	return kvp_alloc_array(kve_kids_max(db), sizeof(struct kve_frame *), KVP_ZERO);
+}
+
+u8 *kve_image_alloc(struct kv_db *db)
+{
+	return kvp_arena_get(db->cache.arena);
+}
+
+void kve_image_free(struct kv_db *db, u8 *page)
+{
+	if (page)
+		kvp_arena_put(db->cache.arena, page);
+}
+
+/* A descriptor: used again, freed only with the cache, so that a racing reader finds a version. */
+static struct kve_frame *descriptor_get(struct kv_db *db)
+{
+	struct kve_cache *c = &db->cache;
+	struct kve_frame *f;
+	u64 version;
+
+	kvp_mutex_lock(&c->lock);
+	f = c->spare;
+	if (f)
+		c->spare = f->next;
+	kvp_mutex_unlock(&c->lock);
+	if (f) {
+		struct kve_frame *every = f->every;
+
+		version = f->version;
+		memset(f, 0, sizeof(*f));
+		f->version = version + 2;
+		f->every = every;
+		return f;
+	}
+	f = kvp_alloc(sizeof(*f), KVP_ZERO);
+	if (!f)
+		return NULL;
+	kvp_mutex_lock(&c->lock);
+	f->every = c->every;
+	c->every = f;
+	kvp_mutex_unlock(&c->lock);
+	return f;
+}
+
+static void descriptor_put(struct kv_db *db, struct kve_frame *f)
+{
+	kvp_mutex_lock(&db->cache.lock);
+	f->next = db->cache.spare;
+	db->cache.spare = f;
+	kvp_mutex_unlock(&db->cache.lock);
+}
+
+struct kve_frame *kve_frame_direct(struct kv_db *db, u8 level)
+{
+	struct kve_frame *f = descriptor_get(db);
+
+	if (!f)
+		return NULL;
+	f->page = kve_image_alloc(db);
+	if (f->page && level)
+		f->kids = kve_kids_alloc(db);
+	if (!f->page || (level && !f->kids)) {
+		kve_image_free(db, f->page);
+		f->page = NULL;
+		descriptor_put(db, f);
+		return NULL;
+	}
+	f->level = level;
+	f->refs = 1;
+	kvp_add(&db->cache.frames, 1u);
+	return f;
+}
+
+struct kve_frame *kve_frame_new(struct kv_db *db, u8 level)
+{
+	if (kvp_load(&db->cache.frames) + kvp_load(&db->cache.shadows) >= db->cache.limit)
+		kve_cache_shrink(db, EVICT_BATCH);
+	return kve_frame_direct(db, level);
+}
+
+void kve_frame_unlink(struct kv_db *db, struct kve_frame *f)
+{
+	struct kve_cache *c = &db->cache;
+
+	kvp_mutex_lock(&c->lock);
+	if (f->prev) {
+		if (c->clock == f)
+			c->clock = f->next == f ? NULL : f->next;
+		f->prev->next = f->next;
+		f->next->prev = f->prev;
+		f->prev = f->next = NULL;
+	}
+	kvp_mutex_unlock(&c->lock);
+}
+
+void kve_frame_free(struct kv_db *db, struct kve_frame *f)
+{
+	struct kve_cache *c = &db->cache;
+
+	kve_frame_unlink(db, f);
+	if (f->dirty)
+		kvp_sub(&c->dirty, 1u);
+	kve_image_free(db, f->page);
+	kvp_free(f->kids);
+	f->page = NULL;
+	f->kids = NULL;
+	f->dirty = false;
+	kvp_sub(&c->frames, 1u);
+	descriptor_put(db, f);
+}
+
+void kve_frame_insert(struct kv_db *db, struct kve_frame *f)
+{
+	struct kve_cache *c = &db->cache;
+
+	kvp_mutex_lock(&c->lock);
+	if (c->clock) {
+		f->next = c->clock;
+		f->prev = c->clock->prev;
+		f->prev->next = f;
+		f->next->prev = f;
+	} else {
+		f->next = f->prev = f;
+		c->clock = f;
+	}
+	kvp_mutex_unlock(&c->lock);
+}
+
+void kve_frame_touch(struct kve_frame *f)
+{
+	u8 hot = kvp_load(&f->hot);
+
+	/* Written only when it changes. */
+	if (hot < HOT_MAX)
+		kvp_store(&f->hot, (u8)(hot + 1));
+}
+
+/* ---- eviction: tree lock exclusive -------------------------------------------------------------- */
+
+static bool evictable(const struct kve_frame *f)
+{
+	return !f->dirty && !f->zombie && !f->shadow && f->refs == 1 && !f->kids_nr &&
+	       !kvp_load(&f->pins);
+}
+
+static void evict(struct kv_db *db, struct kve_frame *f)
+{
+	struct kve_frame *p = f->parent;
+	u32 i;
+
+	if (p) {
+		i = kve_kid_index(p, f);
+		kve_node_cell_set(p->page, db->geo.frame, i, &f->ref, sizeof(f->ref));
+		p->kids[i] = NULL;
+		p->kids_nr--;
+	} else {
+		f->tree->head.root = NULL;
+		f->tree->head.ref = f->ref;
+	}
+	kve_frame_free(db, f);
+}
+
+void kve_cache_shrink(struct kv_db *db, u32 count)
+{
+	struct kve_cache *c = &db->cache;
+	u64 target = c->limit > count ? c->limit - count : 0;
+	struct kve_frame *f, *next;
+	u64 steps;
+
+	kvp_rwsem_down_write(&db->tree_lock);
+	steps = c->frames * (HOT_MAX + 1);
+	f = c->clock;
+	while (f && steps-- && c->frames + c->shadows > target) {
+		next = f->next == f ? NULL : f->next;
+		if (evictable(f)) {
+			if (f->hot)
+				f->hot--;
+			else
+				evict(db, f);
+		}
+		f = next;
+	}
+	kvp_mutex_lock(&c->lock);
+	if (f && c->clock)
+		c->clock = f;
+	kvp_mutex_unlock(&c->lock);
+	kvp_rwsem_up_write(&db->tree_lock);
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static int copy_read(struct kv_db *db, u32 tree, const struct kvf_ref *ref, int level, u64 block, u8 *buf,
+		     int *finding)
+{
+	u32 len = le32_to_cpu(ref->blocks) << db->geo.block_shift;
+	struct kvf_page_expect e = { db->sb.uuid, ref, tree, level };
+	int err = kvp_dev_read(db->dev, block << db->geo.block_shift, buf, len);
+
+	*finding = 0;
+	if (err)
+		return err;
+	if (KVP_BUG("no-page-check"))
+		return 0;
+	*finding = kvf_page_verify(buf, len, block, &e, &db->geo);
+	if (KVP_BUG("no-ref-sum") && *finding == KVF_F_page_stale)
+		*finding = 0;
+	return *finding ? -KVE_corrupt_page : 0;
+}
+
+/* The other copy is damaged: write what was verified over it. */
+static void heal(struct kv_db *db, u64 block, u8 *buf, u32 len, int finding)
+{
+	kvp_add(&db->cache.healed, 1u);
+	kvp_log(&db->logger, KVP_LOG_WARN, "%s: page at block %llu: %s; %s from its second copy",
+		db->dev->name, block, kvf_finding_text(finding), db->read_only ? "served" : "repaired");
+	if (!db->read_only && !kvp_load(&db->degraded))
+		kvp_dev_write(db->dev, block << db->geo.block_shift, buf, len, 0);
+}
+
+int kve_page_read(struct kv_db *db, u32 tree, const char *name, const struct kvf_ref *ref, int level,
+		  void *buf)
+{
+	u64 block[2] = { le64_to_cpu(ref->block0), le64_to_cpu(ref->block1) };
+	u32 len = le32_to_cpu(ref->blocks) << db->geo.block_shift;
+	int err, finding, first;
+
+	finding = kvf_ref_verify(ref, &db->geo, db->dev->size >> db->geo.segment_shift);
+	if (finding)
+		return kve_fail(db, KVE_corrupt_page, "ref to block %llu (tree '%s'): %s; run "
+				"'kvs-fsck -n %s'", block[0], name, kvf_finding_text(finding),
+				db->dev->name);
+	err = copy_read(db, tree, ref, level, block[0], buf, &finding);
+	first = finding ? finding : KVF_F_io_error;
+	if (err && block[1] && !KVP_BUG("no-twin")) {
+		err = copy_read(db, tree, ref, level, block[1], buf, &finding);
+		if (!err)
+			heal(db, block[0], buf, len, first);
+	}
+	if (!err) {
+		kve_node_unpack(buf, db->geo.frame, len);
+		return 0;
+	}
+	if (err != -KVE_corrupt_page)
+		return err;
+	return kve_fail(db, KVE_corrupt_page, "page at block %llu (tree '%s'): %s; run 'kvs-fsck -n %s'",
+			block[0], name, kvf_finding_text(finding), db->dev->name);
+}
+
+int kve_page_load(struct kv_db *db, struct kv_tree *tree, const struct kvf_ref *ref, int level,
+		  struct kve_frame **out)
+{
+	struct kve_frame *f = kve_frame_new(db, 0);
+	int err;
+
+	if (!f)
+		return -KVE_no_memory;
+	kvp_add(&db->cache.misses, 1u);
+	err = kve_page_read(db, tree->id, tree->name, ref, level, f->page);
+	if (!err) {
+		f->level = ((struct kvf_page *)f->page)->level;
+		f->tree = tree;
+		f->ref = *ref;
+		/* It was evicted without shadows: its image serves every generation that can reach it. */
+		f->gen = 0;
+		if (f->level && !(f->kids = kve_kids_alloc(db)))
+			err = -KVE_no_memory;
+	}
+	if (err) {
+		kve_frame_free(db, f);
+		return err;
+	}
+	*out = f;
+	return 0;
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * checkpoint.c - freeze a generation, write it, make it the volume's state.
+ *
+ * Order (DESIGN, invariant 1): the log up to the replay position is synced; pages of user trees, of the
+ * forest, of the segment table; flush; superblock in group A, flush, in group B, flush. Nobody waits for
+ * it but writers that outrun the cache. What a checkpoint frees is recorded with it as a batch, and used
+ * again two checkpoints later: the newest two states stay intact.
+ *
+ * A checkpoint that fails for lack of space or memory leaves everything as it was but for places taken;
+ * the next one goes on from there. One that fails by I/O degrades the volume.
+ */
+#include "kve.h"
+
+struct round {
+	struct kv_db *db;
+	u64 gen;
+	struct kve_logpos pos;
+	struct kvf_super sb;
+	struct kve_free_batch *batch;
+	struct kve_pageout *po;
+};
+
+u64 kve_freeze(struct kv_db *db)
+{
+	u64 gen = db->open_gen;
+
+	kvp_store(&db->open_gen, gen + 1);
+	return gen;
+}
+
+static void batch_append(struct kv_db *db, struct kve_free_batch *b)
+{
+	struct kve_free_batch **link = &db->space.batches;
+
+	while (*link)
+		link = &(*link)->next;
+	*link = b;
+}
+
+/* The instant that all of the checkpoint shows. */
+static int round_freeze(struct round *r, const struct kve_logpos *at)
+{
+	struct kv_db *db = r->db;
+	int err;
+
+	r->batch = kvp_alloc(sizeof(*r->batch), KVP_ZERO);
+	if (!r->batch)
+		return -KVE_no_memory;
+	kvp_mutex_lock(&db->writer);
+	kvp_rwsem_down_write(&db->tree_lock);
+	err = kve_zombies_reap(db, &db->space.open);
+	kvp_rwsem_up_write(&db->tree_lock);
+	if (err) {
+		kvp_mutex_unlock(&db->writer);
+		kvp_free(r->batch);
+		return err;
+	}
+	if (at)
+		r->pos = *at;
+	else
+		kve_log_pos(db, &r->pos);
+	r->gen = kve_freeze(db);
+	db->ckpt_gen = r->gen;
+	kvp_mutex_lock(&db->state);
+	if (db->pinned < r->gen + 1)
+		db->pinned = r->gen + 1;
+	kvp_mutex_unlock(&db->state);
+	if (!KVP_BUG("live-after-freeze"))
+		kve_space_freeze(db);
+	kvp_mutex_lock(&db->space.lock);
+	r->batch->gen = r->gen;
+	r->batch->list = db->space.open;
+	memset(&db->space.open, 0, sizeof(db->space.open));
+	kvp_mutex_unlock(&db->space.lock);
+	r->sb = db->sb;
+	r->sb.next_tree = cpu_to_le32(db->next_tree);
+	r->sb.next_object = cpu_to_le64(db->next_object);
+	db->changed = false;
+	db->last_ckpt_pos = 0;
+	kvp_mutex_unlock(&db->writer);
+	return 0;
+}
+
+static bool tree_due(const struct kv_tree *t, u64 gen)
+{
+	return !t->system && t->created_gen <= gen && t->dirty && t->dirty_since <= gen;
+}
+
+/* Pages of all trees, then the forest that names their roots. */
+static int round_trees(struct round *r)
+{
+	struct kv_db *db = r->db;
+	struct kvf_ref root;
+	struct kv_tree *t;
+	int err = 0;
+
+	for (t = db->trees; t && !err; t = t->next) {
+		if (!tree_due(t, r->gen))
+			continue;
+		err = kve_pageout_tree(r->po, t, false, &root);
+		t->row_dirty = true;
+	}
+	if (!err)
+		err = kve_forest_write(db, r->gen);
+	if (!err)
+		err = kve_pageout_tree(r->po, db->forest, false, &r->sb.forest);
+	return err;
+}
+
+static int round_table(struct round *r)
+{
+	struct kv_db *db = r->db;
+	int err;
+
+	if (KVP_BUG("live-after-freeze"))
+		kve_space_freeze(db);
+	err = kve_space_reap(db, r->pos.lsn, &r->batch->list);
+	if (!err)
+		err = kve_segtab_write(db, r->batch, r->gen);
+	if (!err)
+		err = kve_pageout_tree(r->po, db->segtab, true, &r->sb.segtab);
+	if (!err)
+		err = kve_pageout_flush(r->po);
+	return err;
+}
+
+static int round_super(struct round *r, bool clean)
+{
+	struct kv_db *db = r->db;
+	struct kvf_super *sb = &r->sb;
+	int err;
+
+	if (!KVP_BUG("skip-sync-before-super")) {
+		err = kvp_dev_flush(db->dev);
+		if (err)
+			return kve_degrade(db, KVE_indeterminate, "flush of a checkpoint failed");
+	}
+	sb->prev_generation = db->sb.generation;
+	sb->prev_forest = db->sb.forest;
+	sb->prev_segtab = db->sb.segtab;
+	/* The state before this one stays intact, unless there was none. */
+	sb->oldest_intact = db->sb.generation ? db->sb.generation : cpu_to_le64(r->gen);
+	sb->generation = cpu_to_le64(r->gen);
+	sb->segments = cpu_to_le64(db->space.nr);
+	sb->replay_lsn = cpu_to_le64(r->pos.lsn);
+	sb->replay_segment = cpu_to_le32(r->pos.segment);
+	sb->replay_segment_gen = cpu_to_le32(r->pos.gen);
+	sb->replay_offset = cpu_to_le32(r->pos.offset);
+	sb->replay_incarnation = cpu_to_le32(r->pos.incarnation);
+	sb->attested_lsn = cpu_to_le64(KVF_MAX(kvp_load_acquire(&db->log.durable_lsn), r->pos.lsn - 1));
+	sb->next_lsn = cpu_to_le64(KVF_MAX(r->pos.lsn, db->log.pos.lsn));
+	if (clean)
+		sb->flags = cpu_to_le32(le32_to_cpu(sb->flags) | KVF_SUPER_CLEAN);
+	memcpy(sb->errors, db->sb.errors, sizeof(sb->errors));
+	sb->errors_nr = db->sb.errors_nr;
+	return kve_super_write(db, sb);
+}
+
+static void round_end(struct round *r, int err)
+{
+	struct kv_db *db = r->db;
+
+	if (r->po)
+		kve_pageout_free(r->po);
+	kvp_mutex_lock(&db->writer);
+	kvp_rwsem_down_write(&db->tree_lock);
+	db->ckpt_gen = 0;
+	kve_shadows_drop(db);
+	kvp_rwsem_up_write(&db->tree_lock);
+	kve_pinned_update(db);
+	if (err)
+		db->changed = true;
+	kvp_mutex_unlock(&db->writer);
+}
+
+int kve_checkpoint(struct kv_db *db, const struct kve_logpos *at, bool clean, bool force)
+{
+	struct round r = { .db = db };
+	int err;
+
+	kvp_mutex_lock(&db->ckpt_lock);
+	err = kvp_load(&db->degraded) ? -KVE_degraded : 0;
+	if (err || (!force && !db->changed))
+		goto out;
+	kve_readers_expire(db);
+	err = round_freeze(&r, at);
+	if (err)
+		goto out;
+	batch_append(db, r.batch);
+	kve_space_apply(db, le64_to_cpu(db->sb.oldest_intact), kve_readers_oldest(db));
+	err = kve_pageout_new(db, r.gen, &r.batch->list, &r.po);
+	if (!err)
+		err = round_trees(&r);
+	if (!err && !at)
+		err = kve_log_sync(db, r.pos.lsn - 1);
+	if (!err)
+		err = round_table(&r);
+	if (!err)
+		err = round_super(&r, clean);
+	round_end(&r, err);
+	if (!err) {
+		db->checkpoints++;
+		kve_space_trim(db);
+	}
+out:
+	kvp_mutex_unlock(&db->ckpt_lock);
+	return err;
+}
+
+/* ---- the worker ------------------------------------------------------------------------------- */
+
+static void worker(void *arg)
+{
+	struct kv_db *db = arg;
+	bool more = true;
+	int err;
+
+	kvp_mutex_lock(&db->state);
+	while (!db->stop) {
+		if (!db->want_ckpt && !(db->doomed && more)) {
+			more = kvp_cond_wait_ms(&db->wake, &db->state, 1000);
+			continue;
+		}
+		if (db->want_ckpt) {
+			db->want_ckpt = false;
+			kvp_mutex_unlock(&db->state);
+			err = kve_checkpoint(db, NULL, false, true);
+			kvp_mutex_lock(&db->state);
+			db->ckpt_rounds++;
+			db->ckpt_error = err;
+			kvp_cond_broadcast(&db->done);
+			continue;
+		}
+		kvp_mutex_unlock(&db->state);
+		if (kve_doomed_step(db, &more))
+			more = false;
+		kvp_mutex_lock(&db->state);
+	}
+	kvp_mutex_unlock(&db->state);
+}
+
+int kve_worker_start(struct kv_db *db)
+{
+	if (db->no_thread || db->read_only)
+		return 0;
+	return kvp_thread_start(&db->worker, "kvs-worker", worker, db);
+}
+
+void kve_worker_stop(struct kv_db *db)
+{
+	if (!db->worker)
+		return;
+	kvp_mutex_lock(&db->state);
+	db->stop = true;
+	kvp_cond_broadcast(&db->wake);
+	kvp_mutex_unlock(&db->state);
+	kvp_thread_join(db->worker);
+	db->worker = NULL;
+}
+
+void kve_worker_kick(struct kv_db *db)
+{
+	kvp_mutex_lock(&db->state);
+	db->want_ckpt = true;
+	kvp_cond_broadcast(&db->wake);
+	kvp_mutex_unlock(&db->state);
+}

@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * cursor.c - ordered iteration over a frozen state.
+ *
+ * A cursor copies the leaf that it stands in, so that stepping within it needs no lock; the next leaf is
+ * found through the fences. Every step is bounded by the cursor's range.
+ */
+#include "kve.h"
+
+struct kv_cursor {
+	struct kv_db *db;
+	struct kv_tree *tree;
+	struct kv_read *read;
+	bool own_read;
+	u8 *page; /* copy of the leaf */
+	bool valid;
+	bool damaged; /* a leaf could not be read; resume is where the next one begins */
+	u32 resume_len;
+	u32 slot;
+	u8 *key; /* of the position */
+	u32 key_len;
+	u8 *from, *to;
+	u32 from_len, to_len;
+	u8 *value;
+	size_t value_cap;
+};
+
+int kv_cursor_open(kv_db *db, kv_read *r, kv_tree *tree, kv_cursor **out)
+{
+	struct kv_cursor *c;
+	int err = kve_enter(db, false);
+
+	if (err)
+		return kve_return(db, err);
+	c = kvp_alloc(sizeof(*c), KVP_ZERO);
+	if (!c)
+		return kve_return(db, -KVE_no_memory);
+	c->db = db;
+	c->tree = kve_tree_of(db, tree);
+	c->read = r;
+	c->page = kvp_iobuf_alloc(db->geo.frame);
+	c->key = kvp_alloc(3 * (size_t)db->geo.key_max + 3, 0);
+	err = c->page && c->key ? 0 : -KVE_no_memory;
+	if (!err && !r) {
+		err = kve_read_begin(db, true, &c->read);
+		c->own_read = !err;
+	}
+	if (err) {
+		kvp_iobuf_free(c->page, db->geo.frame);
+		kvp_free(c->key);
+		kvp_free(c);
+		return kve_return(db, err);
+	}
+	c->from = c->key + db->geo.key_max + 1;
+	c->to = c->from + db->geo.key_max + 1;
+	c->read->uses++;
+	*out = c;
+	return 0;
+}
+
+void kv_cursor_close(kv_cursor *c)
+{
+	if (!c)
+		return;
+	c->read->uses--;
+	if (c->own_read)
+		kve_read_end(c->read);
+	kvp_iobuf_free(c->page, c->db->geo.frame);
+	kvp_free(c->key);
+	kvp_free(c->value);
+	kvp_free(c);
+}
+
+int kv_cursor_bounds(kv_cursor *c, const void *from, size_t from_len, const void *to, size_t to_len)
+{
+	if (from_len > c->db->geo.key_max || to_len > c->db->geo.key_max)
+		return kve_return(c->db, -KVE_key_too_long);
+	if (from)
+		memcpy(c->from, from, from_len);
+	if (to)
+		memcpy(c->to, to, to_len);
+	c->from_len = from ? (u32)from_len : 0;
+	c->to_len = to ? (u32)to_len : 0;
+	c->valid = false;
+	return 0;
+}
+
+static int compare(const void *a, u32 a_len, const void *b, u32 b_len)
+{
+	int cmp = memcmp(a, b, KVF_MIN(a_len, b_len));
+
+	return cmp ? cmp : (a_len > b_len) - (a_len < b_len);
+}
+
+/* The slot is the position, if it is within the bounds. */
+static int settle(kv_cursor *c)
+{
+	c->valid = false;
+	c->key_len = kvf_page_key(c->page, c->db->geo.frame, c->slot, c->key);
+	if (c->from_len && compare(c->key, c->key_len, c->from, c->from_len) < 0)
+		return -KVE_not_found;
+	if (c->to_len && compare(c->key, c->key_len, c->to, c->to_len) >= 0)
+		return -KVE_not_found;
+	c->valid = true;
+	return 0;
+}
+
+u64 kve_cursor_gen(const struct kv_cursor *c)
+{
+	return c->read->gen;
+}
+
+/*
+ * The leaf of key, on the way upwards. When it cannot be read, the next step goes on behind it: so one
+ * damaged page costs a scan its entries and one error, nothing more.
+ */
+static int leaf_forward(kv_cursor *c, const void *key, u32 len)
+{
+	int err = kve_leaf_copy(c->tree, c->read->gen, KVE_SEEK_KEY, key, len, c->page);
+
+	c->damaged = false;
+	if (!err || err == -KVE_not_found || err == -KVE_no_memory)
+		return err;
+	c->resume_len = 0;
+	/* The key stands in c->key or in the caller's hands: the end of the damage goes to c->key. */
+	if (!kve_damage_end(c->tree, c->read->gen, key, len, c->key, &c->resume_len))
+		c->damaged = true;
+	return err;
+}
+
+/* To the first entry of the next leaf that has one. */
+static int leaf_next(kv_cursor *c)
+{
+	const u8 *upper;
+	u32 len;
+	int err;
+
+	for (;;) {
+		upper = kvf_page_upper(c->page, c->db->geo.frame, &len);
+		if (!upper)
+			return -KVE_not_found;
+		memcpy(c->key, upper, len);
+		err = leaf_forward(c, c->key, len);
+		if (err)
+			return err;
+		c->slot = 0;
+		if (kve_node_nr(c->page))
+			return settle(c);
+	}
+}
+
+static int leaf_prev(kv_cursor *c)
+{
+	const u8 *lower;
+	u32 len;
+	int err;
+
+	for (;;) {
+		lower = kvf_page_lower(c->page, c->db->geo.frame, &len);
+		if (!lower)
+			return -KVE_not_found;
+		memcpy(c->key, lower, len);
+		err = kve_leaf_copy(c->tree, c->read->gen, KVE_SEEK_BEFORE, c->key, len, c->page);
+		if (err)
+			return err;
+		if (kve_node_nr(c->page)) {
+			c->slot = kve_node_nr(c->page) - 1;
+			return settle(c);
+		}
+	}
+}
+
+static int move_begin(kv_cursor *c)
+{
+	int err = kve_enter(c->db, false);
+
+	c->valid = false;
+	return err ? err : kve_read_check(c->read);
+}
+
+static int seek_ge(kv_cursor *c, const void *key, u32 len)
+{
+	bool exact;
+	int err = leaf_forward(c, key, len);
+
+	if (err)
+		return err;
+	c->slot = kve_node_search(c->page, c->db->geo.frame, key, len, &exact);
+	return c->slot < kve_node_nr(c->page) ? settle(c) : leaf_next(c);
+}
+
+/* Last entry < key (or <= key). */
+static int seek_below(kv_cursor *c, const void *key, u32 len, bool equal)
+{
+	bool exact;
+	u32 i;
+	int err = kve_leaf_copy(c->tree, c->read->gen, equal ? KVE_SEEK_KEY : KVE_SEEK_BEFORE, key, len,
+				c->page);
+
+	if (err)
+		return err;
+	i = kve_node_search(c->page, c->db->geo.frame, key, len, &exact);
+	if (equal && exact)
+		i++;
+	if (!i)
+		return leaf_prev(c);
+	c->slot = i - 1;
+	return settle(c);
+}
+
+int kv_cursor_first(kv_cursor *c)
+{
+	int err = move_begin(c);
+
+	if (!err)
+		err = seek_ge(c, c->from, c->from_len);
+	return kve_return(c->db, err);
+}
+
+int kv_cursor_last(kv_cursor *c)
+{
+	int err = move_begin(c);
+
+	if (!err && c->to_len) {
+		err = seek_below(c, c->to, c->to_len, false);
+	} else if (!err) {
+		err = kve_leaf_copy(c->tree, c->read->gen, KVE_SEEK_LAST, NULL, 0, c->page);
+		if (!err && kve_node_nr(c->page)) {
+			c->slot = kve_node_nr(c->page) - 1;
+			err = settle(c);
+		} else if (!err) {
+			err = leaf_prev(c);
+		}
+	}
+	return kve_return(c->db, err);
+}
+
+int kv_cursor_seek(kv_cursor *c, const void *key, size_t key_len)
+{
+	int err = move_begin(c);
+
+	if (!err && key_len > c->db->geo.key_max)
+		err = -KVE_key_too_long;
+	if (!err && c->from_len && compare(key, (u32)key_len, c->from, c->from_len) < 0)
+		err = seek_ge(c, c->from, c->from_len);
+	else if (!err)
+		err = seek_ge(c, key, (u32)key_len);
+	return kve_return(c->db, err);
+}
+
+int kv_cursor_seek_le(kv_cursor *c, const void *key, size_t key_len)
+{
+	int err = move_begin(c);
+
+	if (!err && key_len > c->db->geo.key_max)
+		err = -KVE_key_too_long;
+	if (!err && c->to_len && compare(key, (u32)key_len, c->to, c->to_len) >= 0)
+		err = seek_below(c, c->to, c->to_len, false);
+	else if (!err)
+		err = seek_below(c, key, (u32)key_len, true);
+	return kve_return(c->db, err);
+}
+
+/* Behind a damaged leaf. */
+static int resume(kv_cursor *c)
+{
+	u32 len = c->resume_len;
+	int err;
+
+	c->damaged = false;
+	if (!len)
+		return -KVE_not_found;
+	err = leaf_forward(c, c->key, len);
+	if (err)
+		return err;
+	c->slot = 0;
+	return kve_node_nr(c->page) ? settle(c) : leaf_next(c);
+}
+
+int kv_cursor_next(kv_cursor *c)
+{
+	bool was = c->valid;
+	int err = move_begin(c);
+
+	if (!err && c->damaged)
+		err = resume(c);
+	else if (!err && !was)
+		err = kve_fail(c->db, KVE_invalid, "the cursor has no position");
+	else if (!err && c->slot + 1 < kve_node_nr(c->page)) {
+		c->slot++;
+		err = settle(c);
+	} else if (!err) {
+		err = leaf_next(c);
+	}
+	return kve_return(c->db, err);
+}
+
+int kv_cursor_prev(kv_cursor *c)
+{
+	bool was = c->valid;
+	int err = move_begin(c);
+
+	if (!err && !was)
+		err = kve_fail(c->db, KVE_invalid, "the cursor has no position");
+	else if (!err && c->slot) {
+		c->slot--;
+		err = settle(c);
+	} else if (!err) {
+		err = leaf_prev(c);
+	}
+	return kve_return(c->db, err);
+}
+
+/* ---- what the cursor stands on ------------------------------------------------------------------- */
+
+static int entry_at(kv_cursor *c, struct kve_entry *e, const u8 **value)
+{
+	const u8 *cell;
+	u32 len;
+	u8 flags;
+	int err = kve_enter(c->db, false);
+
+	if (err)
+		return err;
+	if (!c->valid)
+		return kve_fail(c->db, KVE_invalid, "the cursor has no position");
+	cell = kvf_page_cell(c->page, c->db->geo.frame, c->slot, &len, &flags);
+	kve_entry_decode(e, flags, cell, len, value);
+	return 0;
+}
+
+static int poison_check(kv_cursor *c, const struct kve_entry *e)
+{
+	if (e->flags & KVF_CELL_POISON)
+		return kve_fail(c->db, KVE_corrupt_value, "%s", kvf_finding_text(KVF_F_value_poison));
+	return kve_read_check(c->read);
+}
+
+int kv_cursor_key(kv_cursor *c, const void **key, size_t *key_len)
+{
+	if (!c->valid)
+		return kve_return(c->db, -KVE_invalid);
+	*key = c->key;
+	*key_len = c->key_len;
+	return 0;
+}
+
+int kv_cursor_value_len(kv_cursor *c, uint64_t *value_len)
+{
+	struct kve_entry e;
+	const u8 *value;
+	int err = entry_at(c, &e, &value);
+
+	if (!err)
+		*value_len = e.value_len;
+	return kve_return(c->db, err);
+}
+
+static int value_room(kv_cursor *c, size_t bytes)
+{
+	if (c->value_cap >= bytes && c->value)
+		return 0;
+	kvp_free(c->value);
+	c->value_cap = KVF_MAX(bytes, (size_t)4096);
+	c->value = kvp_alloc(c->value_cap, 0);
+	return c->value ? 0 : -KVE_no_memory;
+}
+
+int kv_cursor_value(kv_cursor *c, const void **value, size_t *value_len)
+{
+	struct kve_entry e;
+	const u8 *bytes;
+	int err = entry_at(c, &e, &bytes);
+
+	if (!err)
+		err = poison_check(c, &e);
+	if (err)
+		return kve_return(c->db, err);
+	*value_len = (size_t)e.value_len;
+	*value = bytes;
+	if ((e.flags & KVF_CELL_KIND) == KVF_CELL_INLINE)
+		return 0;
+	if (e.value_len > c->db->cache_bytes / 4)
+		err = kve_fail(c->db, KVE_buffer_too_small, "a value of %llu bytes; read it as a stream",
+			       e.value_len);
+	if (!err)
+		err = value_room(c, (size_t)e.value_len);
+	if (!err && (e.flags & KVF_CELL_KIND) == KVF_CELL_REF)
+		err = kve_value_read(c->db, c->tree->id, &e.ref, c->key, c->key_len, c->value);
+	else if (!err)
+		err = kve_object_read(c->db, c->read->gen, &e.object, 0, c->value, (size_t)e.value_len);
+	*value = c->value;
+	return kve_return(c->db, err);
+}
+
+int kv_cursor_reader(kv_cursor *c, kv_reader **out, uint64_t *value_len)
+{
+	struct kve_entry e;
+	const u8 *bytes;
+	int err = entry_at(c, &e, &bytes);
+
+	if (!err)
+		err = poison_check(c, &e);
+	if (!err)
+		err = kve_reader_entry(c->db, c->read, c->tree, c->key, c->key_len, &e, bytes, out);
+	if (!err && value_len)
+		*value_len = e.value_len;
+	return kve_return(c->db, err);
+}

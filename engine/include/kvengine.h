@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * kvengine.h - libkvengine: an ordered key-value store in one image file or on one block device.
+ *
+ * Functions return 0 (KV_OK) or a negative class of error, KV_E_*; kv_last_error() then describes it
+ * (what, where, next step) for the calling thread. Keys are 1 to kv_stat.key_max bytes of anything,
+ * ordered as by memcmp; values are 0 bytes to beyond the size of memory.
+ *
+ * Threads: a kv_db and its kv_tree handles may be used by any number of threads at once. A kv_batch,
+ * kv_read, kv_cursor, kv_writer or kv_reader belongs to one thread at a time.
+ *
+ * fork: a volume is not usable in a child of fork(): every call there returns KV_E_INVALID; the child
+ * must not call kv_close(). The lock stays with the parent.
+ *
+ * Durability, per call or per volume (kv_options.durability):
+ *   KV_MEMORY     in the process: a crash of the process loses the last changes. For loads that end in
+ *                 kv_sync().
+ *   KV_KILL_SAFE  the default: survives the death of the process (kill -9), not that of the system.
+ *   KV_SYNCED     survives a power cut, with everything that was acknowledged before.
+ * After any crash the volume holds a prefix of the changes, in the order of their commits.
+ */
+#ifndef KVENGINE_H
+#define KVENGINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KV_VERSION_MAJOR 0
+#define KV_VERSION_MINOR 1
+#define KV_VERSION_PATCH 0
+#define KV_VERSION_STRING "0.1.0"
+/* Version of the library that runs. */
+const char *kv_version(void);
+
+/* ---- errors ---------------------------------------------------------------------------------- */
+
+enum {
+	KV_OK = 0,
+	KV_E_NOTFOUND = -1,	 /* no such key or tree: an answer, not a fault */
+	KV_E_EXISTS = -2,	 /* KV_PUT_NEW and the key is there; tree exists */
+	KV_E_INVALID = -3,	 /* misuse */
+	KV_E_TOOBIG = -4,	 /* key, value, batch or buffer beyond a limit */
+	KV_E_NUMBER = -5,	 /* not an integer, or overflow */
+	KV_E_NOSPACE = -6,	 /* volume or host file system is full; nothing changed */
+	KV_E_NOMEM = -7,	 /* out of memory; nothing changed */
+	KV_E_IO = -8,		 /* the medium or a system call failed */
+	KV_E_CORRUPT = -9,	 /* bytes on the medium are damaged; what is asked for is not served */
+	KV_E_UNSUPPORTED = -10,	 /* made by a newer version */
+	KV_E_NOTVOLUME = -11,	 /* no volume there, or something else is */
+	KV_E_BUSY = -12,	 /* another process (or handle) has it */
+	KV_E_READONLY = -13,	 /* opened read-only, or degraded: see kv_health */
+	KV_E_INDETERMINATE = -14,/* a flush failed: the change may or may not survive; reopen */
+	KV_E_TOOOLD = -15,	 /* the read transaction held more than its limit */
+	KV_E_CANCELLED = -16,
+};
+const char *kv_strerror(int err);
+/* Text of this thread's last error: "demo.kv: page 42 (leaf of 'main'): checksum mismatch ...". Never
+ * NULL; valid until the thread's next failing call. */
+const char *kv_last_error(void);
+
+/* ---- volumes --------------------------------------------------------------------------------- */
+
+typedef struct kv_db kv_db;
+typedef struct kv_tree kv_tree;
+typedef struct kv_batch kv_batch;
+typedef struct kv_read kv_read;
+typedef struct kv_cursor kv_cursor;
+typedef struct kv_writer kv_writer;
+typedef struct kv_reader kv_reader;
+
+enum { KV_MEMORY = 1, KV_KILL_SAFE = 2, KV_SYNCED = 3 };
+
+/* kv_options.flags */
+#define KV_OPEN_READONLY 0x1u /* replay in memory, write nothing */
+#define KV_OPEN_CREATE 0x2u   /* make the volume when there is none */
+#define KV_OPEN_FORCE 0x4u    /* with kv_create: overwrite a volume or foreign data */
+#define KV_OPEN_NOTHREAD 0x8u /* no background thread: checkpoints run inside the calls */
+#define KV_OPEN_BUFFERED 0x10u /* no O_DIRECT, no window */
+
+enum { KV_LOG_ERROR = 0, KV_LOG_WARN = 1, KV_LOG_INFO = 2, KV_LOG_DEBUG = 3 };
+
+/* Zero means default throughout. Start with KV_OPTIONS_INIT. */
+typedef struct kv_options {
+	uint32_t size; /* sizeof(kv_options), for later versions */
+	uint32_t flags;
+	uint64_t cache_bytes;	   /* frames and values together; default 64 MiB, at least 1 MiB */
+	int durability;		   /* default KV_KILL_SAFE */
+	int log_level;		   /* default KV_LOG_WARN */
+	void (*log)(void *arg, int level, const char *message); /* default: stderr */
+	void *log_arg;
+	uint64_t read_pin_bytes;   /* what a read transaction may hold; default max(25 % live, 256 MiB) */
+	uint64_t checkpoint_bytes; /* log between checkpoints; default 64 MiB */
+	/* for creation */
+	uint32_t block_bytes;	   /* 512..4096 */
+	uint32_t segment_bytes;	   /* 4 KiB..64 MiB */
+	uint32_t frame_bytes;	   /* 2 KiB..64 KiB */
+	uint32_t window_bytes;	   /* 1: none */
+	uint64_t max_bytes;	   /* an image never grows beyond; 0: no limit */
+	char label[33];
+	uint8_t uuid[16];	   /* zero: random */
+	uint64_t reserved[8];
+} kv_options;
+#define KV_OPTIONS_INIT { .size = sizeof(kv_options) }
+
+/*
+ * Open the volume at path. opt may be NULL. With KV_OPEN_CREATE a missing or empty file, or an empty
+ * device, becomes a volume. A second opener gets KV_E_BUSY at once.
+ */
+int kv_open(const char *path, const kv_options *opt, kv_db **out);
+/* Make a volume and close it. KV_E_EXISTS: a volume is there; KV_E_NOTVOLUME: other data is there;
+ * both unless KV_OPEN_FORCE. */
+int kv_create(const char *path, const kv_options *opt);
+/*
+ * Checkpoint, mark clean, close. Also frees the handle on error: then acknowledged changes are in the
+ * log. Cursors, reads, batches, writers and readers must be closed before: else KV_E_BUSY and the
+ * handle stays.
+ */
+int kv_close(kv_db *db);
+
+/* ---- trees: named ordered maps --------------------------------------------------------------- */
+
+#define KV_TREE_CREATE 0x1u /* make it when there is none */
+#define KV_TREE_NEW 0x2u    /* with CREATE: KV_E_EXISTS when there is one */
+/*
+ * name: UTF-8, 1 to 64 bytes without control characters; NULL: "main", which always exists. A handle
+ * lives until kv_close(). In all calls below tree NULL means "main".
+ */
+int kv_tree_open(kv_db *db, const char *name, uint32_t flags, kv_tree **out);
+/* The tree and all that is in it; freed in the background. Handles to it answer KV_E_NOTFOUND. */
+int kv_tree_drop(kv_db *db, const char *name);
+/* Calls fn for each tree in order of names until it returns non-zero, which is passed on. */
+int kv_tree_list(kv_db *db, int (*fn)(void *arg, const char *name, uint64_t count), void *arg);
+int kv_count(kv_db *db, kv_tree *tree, uint64_t *count);
+const char *kv_tree_name(const kv_tree *tree);
+
+/* ---- single operations ----------------------------------------------------------------------- */
+
+/* flags of writing calls: a durability (KV_MEMORY ...; 0: the volume's) | KV_PUT_* */
+#define KV_PUT_NEW 0x10u     /* KV_E_EXISTS when the key is there */
+#define KV_PUT_REPLACE 0x20u /* KV_E_NOTFOUND when it is not */
+
+int kv_put(kv_db *db, kv_tree *tree, const void *key, size_t key_len, const void *value,
+	   size_t value_len, uint32_t flags);
+/* A copy, from kv_alloc(); free with kv_free(). */
+int kv_get(kv_db *db, kv_tree *tree, const void *key, size_t key_len, void **value, size_t *value_len);
+/* Into the caller's buffer. *value_len = length of the value; KV_E_TOOBIG when it exceeds cap. */
+int kv_get_into(kv_db *db, kv_tree *tree, const void *key, size_t key_len, void *buf, size_t cap,
+		size_t *value_len);
+int kv_del(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint32_t flags);
+/* value_len may be NULL */
+int kv_exists(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint64_t *value_len);
+/*
+ * value := value + delta, atomically; *result may be NULL. The value is text: optional sign, then
+ * decimal, 0x hexadecimal, 0b binary or 0 octal; it is stored back in decimal. KV_E_NOTFOUND when there
+ * is no such key, KV_E_NUMBER when it is no integer of 64 bits or the result would not be.
+ */
+int kv_inc(kv_db *db, kv_tree *tree, const void *key, size_t key_len, int64_t delta, int64_t *result,
+	   uint32_t flags);
+void kv_free(void *p);
+
+/* ---- batches: all or nothing, across trees ---------------------------------------------------- */
+
+int kv_batch_new(kv_db *db, kv_batch **out);
+/* Key and value are copied. Later operations of a batch win over earlier ones on the same key. */
+int kv_batch_put(kv_batch *b, kv_tree *tree, const void *key, size_t key_len, const void *value,
+		 size_t value_len);
+int kv_batch_del(kv_batch *b, kv_tree *tree, const void *key, size_t key_len); /* missing: no error */
+size_t kv_batch_count(const kv_batch *b);
+/* Empties the batch on success. KV_E_TOOBIG: more than fits a quarter of the cache. */
+int kv_batch_commit(kv_batch *b, uint32_t flags);
+void kv_batch_clear(kv_batch *b);
+void kv_batch_free(kv_batch *b);
+
+/* ---- read transactions and cursors ------------------------------------------------------------ */
+
+/* A frozen state of the volume; does not block writers. KV_E_TOOOLD once it holds too much. */
+int kv_read_begin(kv_db *db, kv_read **out);
+int kv_read_get_into(kv_read *r, kv_tree *tree, const void *key, size_t key_len, void *buf, size_t cap,
+		     size_t *value_len);
+int kv_read_get(kv_read *r, kv_tree *tree, const void *key, size_t key_len, void **value,
+		size_t *value_len);
+void kv_read_end(kv_read *r);
+
+/* r NULL: the state at this moment, frozen for the life of the cursor. */
+int kv_cursor_open(kv_db *db, kv_read *r, kv_tree *tree, kv_cursor **out);
+/* Bounds: from <= keys < to; NULL: none. Copied. Resets the position. */
+int kv_cursor_bounds(kv_cursor *c, const void *from, size_t from_len, const void *to, size_t to_len);
+/* All return KV_E_NOTFOUND when there is no such entry. seek: first key >= key; seek_le: last <= key. */
+int kv_cursor_first(kv_cursor *c);
+int kv_cursor_last(kv_cursor *c);
+int kv_cursor_seek(kv_cursor *c, const void *key, size_t key_len);
+int kv_cursor_seek_le(kv_cursor *c, const void *key, size_t key_len);
+int kv_cursor_next(kv_cursor *c);
+int kv_cursor_prev(kv_cursor *c);
+/* Valid until the cursor moves. */
+int kv_cursor_key(kv_cursor *c, const void **key, size_t *key_len);
+/* Length without reading it. */
+int kv_cursor_value_len(kv_cursor *c, uint64_t *value_len);
+/* The value if it is at most the cache limit / 4, else KV_E_TOOBIG: use kv_cursor_reader. */
+int kv_cursor_value(kv_cursor *c, const void **value, size_t *value_len);
+void kv_cursor_close(kv_cursor *c);
+
+/* ---- values as streams: any size, bounded memory ----------------------------------------------- */
+
+/* Invisible until kv_writer_commit; dropped when the process dies. */
+int kv_writer_open(kv_db *db, kv_tree *tree, const void *key, size_t key_len, kv_writer **out);
+int kv_writer_write(kv_writer *w, const void *data, size_t len);
+int kv_writer_commit(kv_writer *w, uint32_t flags); /* also frees w, on error too */
+void kv_writer_abort(kv_writer *w);		    /* also frees w */
+
+/* The value as it is now (or in r), whatever happens to the key meanwhile. */
+int kv_reader_open(kv_db *db, kv_read *r, kv_tree *tree, const void *key, size_t key_len,
+		   kv_reader **out, uint64_t *value_len);
+int kv_cursor_reader(kv_cursor *c, kv_reader **out, uint64_t *value_len);
+/* Up to len bytes from the position; *got 0 at the end. */
+int kv_reader_read(kv_reader *rd, void *buf, size_t len, size_t *got);
+int kv_reader_seek(kv_reader *rd, uint64_t offset);
+void kv_reader_close(kv_reader *rd);
+
+/* ---- the whole volume ------------------------------------------------------------------------- */
+
+/* Everything acknowledged so far is synced. */
+int kv_sync(kv_db *db);
+/* Sync, and write the index so that opening has nothing to replay. */
+int kv_checkpoint(kv_db *db);
+
+typedef struct kv_stat_info {
+	uint8_t uuid[16];
+	char label[33];
+	uint32_t format_version, block_bytes, segment_bytes, frame_bytes, window_bytes;
+	uint32_t key_max, inline_max, chunk_bytes;
+	uint64_t trees, entries;	      /* user trees and their entries */
+	uint64_t volume_bytes;		      /* up to the last segment */
+	uint64_t allocated_bytes;	      /* on the medium, 0: not known */
+	uint64_t segments, segments_free, segments_log, segments_tree;
+	uint64_t live_bytes;		      /* separated values in the log */
+	uint64_t tree_bytes;		      /* pages in use */
+	uint64_t pending_free_bytes;	      /* freed, not yet reusable */
+	uint64_t max_bytes;
+	uint64_t generation, incarnation, lsn, durable_lsn, replay_lsn;
+	uint64_t cache_bytes, cache_used_bytes, dirty_bytes;
+	uint64_t puts, gets, dels, commits, syncs, checkpoints;
+	uint64_t device_reads, device_writes, device_flushes, device_read_bytes, device_write_bytes;
+	uint64_t cache_hits, cache_misses, pages_healed;
+	uint64_t readers;		      /* open read transactions and cursors */
+} kv_stat_info;
+int kv_stat(kv_db *db, kv_stat_info *out);
+
+typedef struct kv_health_info {
+	int writable;	    /* 0: read-only, see state */
+	int error;	    /* class that degraded it, 0: none */
+	char reason[512];   /* "" when healthy */
+	int clean;	    /* nothing was replayed at opening */
+	uint64_t replayed;  /* records replayed at opening */
+	uint32_t errors_nr; /* ever entered in the superblock */
+} kv_health_info;
+int kv_health(kv_db *db, kv_health_info *out);
+
+/*
+ * Walk everything: each page of each tree, the segment table, and with KV_CHECK_VALUES every separated
+ * value. fn gets each problem (number of docs/FORMAT.md) and a line about it. *problems counts them.
+ */
+#define KV_CHECK_VALUES 0x1u
+int kv_check(kv_db *db, uint32_t flags, void (*fn)(void *arg, int finding, const char *text), void *arg,
+	     uint64_t *problems);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

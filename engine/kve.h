@@ -1,0 +1,606 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * kve.h - the types of the engine and what its files offer one another. engine/README.md tells the
+ * life of a put, a get, a commit, a checkpoint and a crash, and holds the table of lock ranks.
+ *
+ * Data flows one way: API (api.c batch.c cursor.c stream.c) -> transaction (txn.c) -> log (log.c) ->
+ * tree (tree.c) -> pages (cache.c, node.c) -> I/O (kvp.h).
+ */
+#ifndef KVE_H
+#define KVE_H
+
+#include "kvp.h"
+#include "node.h"
+#include "../format/kvf.h"
+#include "include/kvengine.h"
+
+/* Lock ranks, taken in ascending order. */
+enum kve_rank {
+	KVE_RANK_CHECKPOINT = 10, /* one checkpoint at a time; owns the system trees */
+	KVE_RANK_WRITER = 20,	  /* one transaction at a time; freezing */
+	KVE_RANK_TREE = 30,	  /* frames and what links them: shared to look, exclusive to change */
+	KVE_RANK_FLUSH = 40,	  /* the log's way to the medium */
+	KVE_RANK_APPEND = 50,	  /* end of the log in memory */
+	KVE_RANK_SPACE = 60,	  /* segments, bitmaps, batches */
+	KVE_RANK_CACHE = 70,	  /* list of frames, attaching children, value cache */
+	KVE_RANK_STATE = 80,	  /* health, readers, worker's wake-up */
+};
+
+#define KVE_LIVE (~0ull) /* generation: the state now */
+
+/* ---- frames ---------------------------------------------------------------------------------- */
+
+/* An older image of a frame, kept for frozen generations. */
+struct kve_shadow {
+	struct kve_shadow *next; /* older */
+	u64 gen;		 /* generation in which this image was last changed */
+	u8 *page;
+	struct kve_frame **kids; /* inner: holds a reference on each */
+};
+
+/*
+ * A page in memory. It never moves: the first change after a freeze copies the old image to a shadow.
+ * All fields: tree lock (exclusive to change), but for those marked.
+ */
+struct kve_frame {
+	u64 version;	    /* odd while the image is being changed */
+	u8 *page;	    /* the live image, db->geo.frame bytes */
+	struct kve_frame **kids; /* inner: frame of the child in each slot, or NULL; set under cache lock */
+	struct kve_frame *parent;
+	struct kv_tree *tree;
+	struct kve_shadow *shadow; /* newest first */
+	struct kvf_ref ref;	   /* where it was last written; all zero: never */
+	u64 gen;		   /* generation in which the live image was last changed */
+	u64 dirty_since, dirty_last; /* first and last generation with changes here or below, unwritten */
+	u32 refs;		   /* kids[] arrays and heads that point here, those of shadows included */
+	u32 pins;		   /* atomic: not to be evicted */
+	u32 kids_nr;		   /* resident children of the live image */
+	u8 level;
+	bool dirty;
+	bool zombie; /* merged away, still part of a frozen state */
+	bool reaped; /* zombie: its page has gone to a free batch */
+	u32 wanted;  /* bytes that a transaction in preparation will add; writer lock */
+	struct kve_frame *shadow_next; /* db->shadowed */
+	bool shadow_listed;
+	u8 hot;	     /* atomic: accessed since the clock passed */
+	struct kve_frame *prev, *next; /* cache lock: the clock */
+	struct kve_frame *every;       /* cache lock: the next of all descriptors */
+};
+
+/* A tree's root at some generation. */
+struct kve_head {
+	struct kve_head *next; /* older */
+	u64 gen;
+	u64 count;
+	struct kve_frame *root; /* NULL: not in memory, see ref */
+	struct kvf_ref ref;	/* all zero and no root: empty */
+};
+
+struct kv_tree {
+	struct kv_db *db;
+	struct kv_tree *next;
+	u32 id;
+	bool system;  /* changed by checkpoints alone, never frozen */
+	bool twin;    /* leaves are stored twice, too */
+	bool dropped; /* no longer to be found by name */
+	bool row_dirty; /* its row of the forest must be written */
+	u64 created_gen, dropped_gen, gone_gen;
+	u64 dirty_since, dirty_last;
+	bool dirty;
+	u64 created;
+	struct kve_head head;	  /* live */
+	struct kve_head *shadow;  /* of frozen generations, newest first */
+	char name[KVF_TREE_NAME_MAX + 1];
+};
+
+/* ---- space ----------------------------------------------------------------------------------- */
+
+struct kve_segment {
+	u32 gen;
+	u8 kind;
+	u8 flags;
+	bool touched;	/* changed since the last freeze */
+	bool row_dirty; /* its row of the segment table must be written */
+	bool dying;	/* in a free batch as a whole */
+	u32 incarnation;
+	u64 live;	 /* LOG: bytes of records whose values are live, now */
+	u64 live_frozen; /* and at the last freeze */
+	u64 last_lsn;
+	u32 used;	/* TREE: units in use */
+	u32 backed;	/* bytes from the start that the medium is known to back */
+	u8 *bitmap;	/* TREE */
+};
+
+struct kve_batch_items {
+	struct kvf_free *items;
+	u32 nr, cap;
+};
+
+/* Frees of one generation, waiting until nothing intact needs them. */
+struct kve_free_batch {
+	struct kve_free_batch *next; /* newer */
+	u64 gen;
+	u32 rows;    /* rows that it has in the segment table */
+	u32 written; /* items in them */
+	struct kve_batch_items list;
+};
+
+struct kve_space {
+	struct kvp_mutex lock;
+	struct kve_segment *seg;
+	u32 nr, cap;
+	u32 free_nr;
+	u32 tree_nr; /* TREE segments */
+	u32 tree_hint[2];      /* where the two streams of pages look first */
+	struct kve_batch_items open; /* frees of the open generation */
+	struct kve_free_batch *batches; /* oldest first */
+	u64 pending_bytes, freed_total;
+	u64 live_bytes, tree_bytes;
+};
+
+/* ---- log ------------------------------------------------------------------------------------- */
+
+struct kve_logpos {
+	u64 lsn; /* of the next record */
+	u32 segment, gen, offset, incarnation;
+};
+
+struct kve_log {
+	struct kvp_mutex flush;	 /* writing, sealing, syncing */
+	struct kvp_mutex append; /* the fields from here on */
+	struct kve_logpos pos;	 /* where the next record goes */
+	u32 filled;		 /* offset up to which records are complete */
+	u64 filled_lsn;		 /* every LSN up to here is completely filled */
+	u32 written;		 /* the segment is at home up to here (whole blocks) */
+	u32 windowed;		 /* and in the window up to here */
+	u32 limit;		 /* most bytes that may be unwritten */
+	u32 next_segment, next_gen;
+	u8 *ring;
+	u32 ring_bytes;
+	u8 *tail; /* one block: copy of the partial tail block */
+	u8 *out;  /* a block for headers */
+	u8 *head; /* header and key of the record being appended */
+	struct kvf_footer_entry *entries;
+	u32 entries_nr, entries_cap, records;
+	u32 resumed; /* entries of records below this offset are missing: see kve_log_entries_complete */
+	u64 first_lsn, value_bytes;
+	/* flush lock */
+	u64 durable_lsn;
+	bool unsynced; /* plain writes since the last flush */
+	int place;     /* tail place with the newest durable tail, -1: none */
+	int soft_place;
+	u64 last_leader_ns;
+	u32 waiters;
+	u64 syncs;
+};
+
+/* ---- values that only the tail places or the window hold (read-only opening) -------------------- */
+
+struct kve_patch {
+	struct kve_patch *next;
+	u32 segment, offset; /* block aligned */
+	u8 *block;
+};
+
+/* ---- the volume ------------------------------------------------------------------------------ */
+
+/* A pinned generation: read transactions (and cursors) and a running checkpoint. */
+struct kv_read {
+	struct kv_db *db;
+	struct kv_read *next;
+	u64 gen;
+	u64 freed_at; /* space.freed_total when it began */
+	u32 uses;     /* cursors and readers that live on it */
+	bool expired;
+	bool implicit; /* ends with its only cursor or reader */
+};
+
+struct kve_cache {
+	struct kvp_mutex lock;
+	struct kvp_arena *arena;
+	struct kve_frame *clock; /* circular list */
+	struct kve_frame *spare; /* descriptors not in use, linked by next */
+	struct kve_frame *every; /* all descriptors, linked by every */
+	u64 frames, dirty, shadows, limit;
+	u64 hits, misses, healed;
+};
+
+struct kv_db {
+	struct kvp_dev *dev;
+	struct kvf_geometry geo;
+	struct kvf_super sb; /* the newest that is durable */
+	u64 process;
+	bool read_only;
+	bool no_thread;
+	bool clean; /* nothing was replayed */
+	bool opened_clean;
+	u64 replayed;
+	int durability;
+	struct kvp_log logger;
+	u64 read_pin_bytes, checkpoint_bytes, cache_bytes;
+	bool window; /* mapped; false: acknowledgements wait for the write */
+
+	struct kvp_mutex ckpt_lock;
+	struct kvp_mutex writer;
+	struct kvp_rwsem tree_lock;
+	struct kve_log log;
+	struct kve_space space;
+	struct kve_cache cache;
+
+	u64 open_gen; /* writer lock to change: generation of changes made now */
+	u64 ckpt_gen; /* 0, or the generation that a checkpoint is writing */
+	u64 pinned;   /* highest pinned generation + 1, 0: none; writer lock */
+	bool marked;  /* the superblock on the medium is not clean any more */
+	bool changed; /* something to checkpoint */
+	u64 changed_gen;   /* generation of the last change: equal states share a freeze */
+	u64 last_ckpt_pos; /* bytes of log since the last checkpoint */
+	u64 next_object;
+	u32 next_tree;
+
+	struct kv_tree *trees; /* writer + tree lock to change, tree lock to walk */
+	struct kv_tree *main, *objects, *forest, *segtab;
+	struct kve_frame *zombies;  /* linked by next; not yet reaped */
+	struct kve_frame *shadowed; /* frames with shadows, linked by shadow_next */
+	bool doomed;		   /* objects or trees wait for being deleted */
+	bool stepping;		   /* without a worker: inside such a step */
+	u8 *scratch, *sep;	   /* a frame, the longest key: tree lock exclusive */
+
+	struct kvp_mutex state; /* the fields from here on */
+	struct kvp_cond wake, done;
+	struct kv_read *readers;
+	struct kvp_thread *worker;
+	bool stop, want_ckpt;
+	u64 ckpt_rounds;
+	int ckpt_error;
+	int degraded; /* error number, 0: healthy */
+	char reason[256];
+	u32 handles; /* batches, writers that are open */
+
+	struct kve_patch *patches;
+	u64 puts, gets, dels, commits, checkpoints;
+};
+
+/* ---- err.c ----------------------------------------------------------------------------------- */
+
+/* Keep the text for the caller (and log it when it is I/O or damage); returns -code. */
+int kve_fail(struct kv_db *db, int code, const char *fmt, ...) KVP_PRINTF(3, 4);
+/* No more writing until the volume is opened again; returns -code. */
+int kve_degrade(struct kv_db *db, int code, const char *fmt, ...) KVP_PRINTF(3, 4);
+/* At the end of an API call: err -> class; makes sure that there is a text. */
+int kve_return(struct kv_db *db, int err);
+/* Start of an API call: process, health (write: may it write?). */
+int kve_enter(struct kv_db *db, bool write);
+
+/* ---- super.c --------------------------------------------------------------------------------- */
+
+/* Choose the newest superblock whose roots verify: db->sb, db->geo. */
+int kve_super_load(struct kv_db *db);
+/* Write sb as next in the ring: group A, flush, group B, flush. Sets seq; db->sb on success. */
+int kve_super_write(struct kv_db *db, struct kvf_super *sb);
+/* The copy at the end of the volume. Best effort. */
+void kve_super_copy(struct kv_db *db);
+/* Before the first change: the volume is not clean any more. Writer lock. */
+int kve_super_mark(struct kv_db *db);
+
+/* ---- space.c, segtab.c ------------------------------------------------------------------------ */
+
+static inline u64 kve_segment_offset(const struct kv_db *db, u32 segment)
+{
+	return (u64)segment << db->geo.segment_shift;
+}
+static inline u32 kve_block_segment(const struct kv_db *db, u64 block)
+{
+	return (u32)(block >> (db->geo.segment_shift - db->geo.block_shift));
+}
+void kve_identity(const struct kv_db *db, u32 segment, u32 gen, u32 incarnation,
+		  struct kvf_identity *id);
+void kve_space_init(struct kv_db *db);
+void kve_space_exit(struct kv_db *db);
+/* Make room in the array for segments up to nr. */
+int kve_space_extend(struct kv_db *db, u32 nr);
+/* A FREE segment becomes kind with its next generation. privileged may use the reserve. */
+int kve_segment_take(struct kv_db *db, u8 kind, bool privileged, u32 *segment);
+/* Undo of kve_segment_take for a segment that was never written. */
+void kve_segment_drop(struct kv_db *db, u32 segment);
+/* Bytes [0, upto) of the segment are backed by the medium. */
+int kve_segment_back(struct kv_db *db, u32 segment, u32 upto);
+/* blocks for a page; avoid: segment not to use (KVF_NO_SEGMENT: none). stream 0 or 1 */
+int kve_blocks_take(struct kv_db *db, u32 blocks, u32 avoid, unsigned int stream, u64 *block);
+/* Undo of kve_blocks_take within the same checkpoint. */
+void kve_blocks_drop(struct kv_db *db, u64 block, u32 blocks);
+void kve_ref_drop(struct kv_db *db, const struct kvf_ref *ref);
+/* A place (two, for a page stored twice) of so many blocks. */
+int kve_ref_take(struct kv_db *db, u32 blocks, bool twin, u64 gen, struct kvf_ref *ref);
+/* A page of a written state is not needed from generation of list on. */
+int kve_free_page(struct kv_db *db, struct kve_batch_items *list, const struct kvf_ref *ref);
+int kve_items_reserve(struct kve_batch_items *l, u32 more);
+/* A value's record has died / has come to life. */
+void kve_value_dead(struct kv_db *db, const struct kvf_value_ref *ref);
+void kve_value_live(struct kv_db *db, const struct kvf_value_ref *ref);
+/* Writer lock: the counts of this instant are those of the generation being frozen. */
+void kve_space_freeze(struct kv_db *db);
+/* LOG segments that died whole go to the batch. */
+int kve_space_reap(struct kv_db *db, u64 replay_lsn, struct kve_batch_items *list);
+/* Batches that nothing needs any more become free space. */
+void kve_space_apply(struct kv_db *db, u64 oldest_intact, u64 oldest_reader);
+/* Give dead segments back to the file system. */
+void kve_space_trim(struct kv_db *db);
+/* Bytes that pages could still take, growth included. */
+u64 kve_space_avail(struct kv_db *db, bool privileged);
+int kve_segtab_load(struct kv_db *db);
+/* Rows for all that changed, blocks for the table's own pages: see checkpoint.c. */
+int kve_segtab_write(struct kv_db *db, struct kve_free_batch *batch, u64 gen);
+int kve_segment_header_write(struct kv_db *db, u32 segment, u8 kind);
+
+/* ---- log.c, log_read.c ------------------------------------------------------------------------- */
+
+struct kve_op;
+void kve_log_init(struct kv_db *db);
+int kve_log_buffers(struct kv_db *db);
+void kve_log_exit(struct kv_db *db);
+/* Begin a new head segment; records start at lsn. */
+int kve_log_start(struct kv_db *db, u64 lsn);
+/* Go on where a clean volume ended. */
+int kve_log_resume(struct kv_db *db);
+/* Write the end of the log home; it goes on at a block. Before a clean close. */
+int kve_log_finish(struct kv_db *db);
+int kve_log_entry_add(struct kve_log *log, u32 offset, u32 bytes);
+int kve_log_entries_complete(struct kv_db *db);
+/* Does a leaf hold a ref to this record's payload (or the payload itself)? */
+bool kve_record_separated(const struct kv_db *db, const struct kvf_record *r);
+/* Append all records of a transaction; fills lsn and ref of each op. Writer lock. */
+int kve_log_append(struct kv_db *db, struct kve_op *ops, u32 nr);
+/* The bytes appended so far survive this process. Writer lock. */
+int kve_log_kill_safe(struct kv_db *db);
+/* Every LSN up to lsn is durable when this returns. */
+int kve_log_sync(struct kv_db *db, u64 lsn);
+void kve_log_pos(struct kv_db *db, struct kve_logpos *pos);
+/*
+ * Read the value that ref points to, check it against key, hand it over: buf has room for
+ * ref.payload_len. Takes no lock that the caller may hold but state.
+ */
+int kve_value_read(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
+		   u32 key_len, void *buf);
+
+/* ---- cache.c --------------------------------------------------------------------------------- */
+
+int kve_cache_init(struct kv_db *db, u64 bytes);
+void kve_cache_exit(struct kv_db *db);
+/* A descriptor with page (and kids for level > 0); evicts when over the limit. No lock held. */
+struct kve_frame *kve_frame_new(struct kv_db *db, u8 level);
+/* Same, under the tree lock: evicts nothing. */
+struct kve_frame *kve_frame_direct(struct kv_db *db, u8 level);
+void kve_frame_free(struct kv_db *db, struct kve_frame *f);
+/* Out of the clock. */
+void kve_frame_unlink(struct kv_db *db, struct kve_frame *f);
+/* Read and verify the page of ref into a new frame; heals a bad twin. No lock held. */
+int kve_page_load(struct kv_db *db, struct kv_tree *tree, const struct kvf_ref *ref, int level,
+		  struct kve_frame **out);
+/* Same, into a caller's frame-sized buffer. */
+int kve_page_read(struct kv_db *db, u32 tree, const char *name, const struct kvf_ref *ref, int level,
+		  void *buf);
+void kve_frame_touch(struct kve_frame *f);
+void kve_frame_insert(struct kv_db *db, struct kve_frame *f);
+/* Evict until count frames fit below the limit. No lock held. */
+void kve_cache_shrink(struct kv_db *db, u32 count);
+u8 *kve_image_alloc(struct kv_db *db);
+void kve_image_free(struct kv_db *db, u8 *page);
+struct kve_frame **kve_kids_alloc(struct kv_db *db);
+u32 kve_kids_max(const struct kv_db *db);
+
+/* Generation that a change made now belongs to: system trees are changed by the checkpoint. */
+static inline u64 kve_gen_now(const struct kv_tree *t)
+{
+	return t->system ? t->db->ckpt_gen : t->db->open_gen;
+}
+
+/* ---- tree.c, tree_change.c, tree_split.c --------------------------------------------------------------------- */
+
+/* Image of a frame, or head of a tree, at a generation. */
+struct kve_image {
+	u8 *page;
+	struct kve_frame **kids;
+	bool live;
+};
+bool kve_image_at(struct kve_frame *f, u64 gen, struct kve_image *im);
+struct kve_head *kve_head_at(struct kv_tree *t, u64 gen);
+
+/*
+ * Leaf of the key in the live state, pinned; loads what is missing. Tree lock not held. *leaf NULL: the
+ * tree is empty.
+ */
+int kve_tree_leaf(struct kv_tree *t, const void *key, u32 len, struct kve_frame **leaf);
+static inline void kve_frame_unpin(struct kve_frame *f)
+{
+	kvp_sub(&f->pins, 1u);
+}
+
+/* Where a lookup goes: exact key, or the leaf for a cursor. */
+/* What a descent lacks. */
+struct kve_need {
+	struct kvf_ref ref;
+	int level; /* -1: root, any */
+	bool live; /* the place where it belongs is in the live state, so it can be attached */
+};
+enum kve_seek { KVE_SEEK_KEY, KVE_SEEK_BEFORE, KVE_SEEK_LAST };
+/*
+ * Copy the leaf of generation gen that key belongs to (BEFORE: that holds the keys just below key; LAST:
+ * the last leaf) into page. -KVE_not_found: the tree is empty.
+ */
+int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page);
+
+/* fn for each entry with key >= from, until it returns non-zero, which is passed on. page: a frame's
+ * bytes for use in between; fn may change the tree. */
+int kve_tree_each(struct kv_tree *t, u64 gen, const void *from, u32 len, u8 *page,
+		  int (*fn)(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *cell, u32 cell_len),
+		  void *arg);
+
+/* The leaf for key cannot be read: where the next one begins. *out_len 0: it is the last. */
+int kve_damage_end(struct kv_tree *t, u64 gen, const void *key, u32 len, u8 *out, u32 *out_len);
+
+/* What a leaf says of a key: the cell, copied. */
+struct kve_entry {
+	u8 flags;
+	u32 len;	   /* bytes of cell */
+	u64 value_len;	   /* bytes of the value */
+	u32 inline_len;
+	struct kvf_value_ref ref;
+	struct kvf_object object;
+};
+/* Decode a verified leaf cell. value: the inline value, pointing into the cell. */
+void kve_entry_decode(struct kve_entry *e, u8 flags, const u8 *cell, u32 len, const u8 **value);
+/* Look up; an inline value of at most cap bytes goes to buf. */
+int kve_tree_get(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kve_entry *e, void *buf,
+		 size_t cap);
+
+/* One change: a record of the log and what it does to its tree. */
+struct kve_op {
+	struct kv_tree *tree;
+	const void *key, *value;
+	u32 key_len, value_len;
+	u8 kind;  /* KVF_RECORD_* */
+	u8 flags; /* KVF_RECORD_OBJECT */
+	bool separated; /* the leaf gets a ref */
+	bool poison;
+	bool existed;   /* set by kve_op_prepare: the key was there */
+	u64 old_object; /* and held this large value */
+	u64 lsn;
+	struct kvf_value_ref ref;
+	struct kve_frame *leaf; /* pinned while being prepared */
+};
+/* Everything that may fail: leaf in memory, shadows, frames to split. Writer lock. */
+struct kve_reserve {
+	struct kve_frame *inner, *leaf; /* spare frames, linked by next */
+	u32 inner_nr, leaf_nr;
+};
+int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs);
+int kve_reserve_fill(struct kv_db *db, struct kve_reserve *rs, u32 leaves, u32 inners);
+void kve_reserve_drop(struct kv_db *db, struct kve_reserve *rs);
+/* Cannot fail after a successful prepare. Tree lock exclusive. */
+void kve_op_apply(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs);
+/* The cell that op stores. */
+void kve_op_cell(const struct kve_op *op, struct kve_cell *cell);
+/* Outside of a transaction: system trees in a checkpoint, replay. value NULL: remove. */
+int kve_tree_apply(struct kv_db *db, struct kve_op *op);
+int kve_tree_put(struct kv_tree *t, const void *key, u32 key_len, const void *value, u32 len);
+int kve_tree_remove(struct kv_tree *t, const void *key, u32 key_len);
+/* Tree lock exclusive: forget what frozen generations below gen needed. */
+void kve_shadows_drop(struct kv_db *db);
+void kve_frame_unref(struct kv_db *db, struct kve_frame *f);
+/* Checkpoint, writer and tree lock: pages of frames merged away go to the batch. */
+int kve_zombies_reap(struct kv_db *db, struct kve_batch_items *list);
+void kve_mark_dirty(struct kv_db *db, struct kve_frame *f);
+/* Keep the tree's head, a frame's image for frozen generations before they change. Writer lock. */
+int kve_head_prepare(struct kv_db *db, struct kv_tree *t);
+int kve_frame_prepare(struct kv_db *db, struct kve_frame *f);
+/* Make room in the parent and split f so that an entry with this key fits. Tree lock exclusive. */
+void kve_tree_split(struct kv_db *db, struct kve_frame *f, const void *key, u32 len,
+		    struct kve_reserve *rs);
+/* f has become sparse: merge with a neighbour if that is in memory and prepared. */
+void kve_tree_merge(struct kv_db *db, struct kve_frame *f);
+/* An empty tree gives up its root, which is in memory. Tree lock exclusive. */
+void kve_tree_uproot(struct kv_db *db, struct kv_tree *t);
+u32 kve_kid_index(const struct kve_frame *parent, const struct kve_frame *f);
+static inline void kve_change_begin(struct kve_frame *f)
+{
+	kvp_store(&f->version, f->version + 1);
+}
+static inline void kve_change_end(struct kve_frame *f)
+{
+	kvp_store_release(&f->version, f->version + 1);
+}
+
+/* Tree registry: forest.c */
+struct kv_tree *kve_tree_find(struct kv_db *db, const char *name);
+struct kv_tree *kve_tree_by_id(struct kv_db *db, u32 id);
+struct kv_tree *kve_tree_add(struct kv_db *db, u32 id, const char *name, u32 name_len);
+int kve_forest_load(struct kv_db *db);
+int kve_forest_write(struct kv_db *db, u64 gen);
+int kve_tree_create(struct kv_db *db, const char *name, struct kv_tree **out);
+void kve_tree_create_apply(struct kv_db *db, struct kv_tree *t);
+void kve_tree_drop_apply(struct kv_db *db, struct kv_tree *t);
+/* The last entry of a dropped tree has been deleted. */
+int kve_tree_gone(struct kv_db *db, struct kv_tree *t);
+
+/* ---- txn.c ----------------------------------------------------------------------------------- */
+
+/* Commit: all or nothing. durability 0: the volume's. Takes the writer lock unless held. */
+int kve_commit(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags);
+int kve_commit_locked(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u64 *lsn);
+/* Room in cache, log and volume before a transaction; waits for checkpoints. No lock held. */
+int kve_credits(struct kv_db *db, bool privileged);
+int kve_key_check(struct kv_db *db, const void *key, size_t len);
+/* Decide how a PUT is stored. */
+bool kve_separate(const struct kv_db *db, u32 key_len, u32 value_len);
+
+/* ---- checkpoint.c ---------------------------------------------------------------------------- */
+
+/* at: replay position, NULL: the end of the log. clean: mark the superblock clean. */
+int kve_checkpoint(struct kv_db *db, const struct kve_logpos *at, bool clean, bool force);
+/* Freeze: changes from now on belong to the next generation. Writer lock. */
+u64 kve_freeze(struct kv_db *db);
+int kve_worker_start(struct kv_db *db);
+void kve_worker_stop(struct kv_db *db);
+void kve_worker_kick(struct kv_db *db);
+/* Pages on their way out: packed, sealed, checked, collected to large writes. */
+struct kve_pageout;
+int kve_pageout_new(struct kv_db *db, u64 gen, struct kve_batch_items *freed, struct kve_pageout **out);
+/* Dirty pages of the tree as of the generation, children first. placed: refs hold their places already. */
+int kve_pageout_tree(struct kve_pageout *po, struct kv_tree *t, bool placed, struct kvf_ref *root);
+int kve_pageout_flush(struct kve_pageout *po);
+void kve_pageout_free(struct kve_pageout *po);
+/* Calls fn for each dirty frame of the generation, children first. */
+int kve_dirty_each(struct kv_tree *t, u64 gen, int (*fn)(void *arg, struct kve_frame *f), void *arg);
+/* Deleted large values and dropped trees: one bounded step; 0 when nothing is left. */
+int kve_doomed_step(struct kv_db *db, bool *more);
+
+/* ---- recover.c, logscan.c ---------------------------------------------------------------------- */
+
+int kve_recover(struct kv_db *db);
+void kve_recover_exit(struct kv_db *db);
+
+/* Reads the log record by record: home, tail places, window. */
+struct kve_scan;
+struct kve_scan_record {
+	const struct kvf_record *r;
+	const u8 *key, *payload;
+	u32 segment, gen, offset;
+	bool poison; /* header right, payload damaged */
+};
+/* patches: blocks that are not at home as the log needs them go to db->patches. */
+int kve_scan_open(struct kv_db *db, const struct kvf_super *sb, bool patches, struct kve_scan **out);
+/* 0, -KVE_end at the end of the log, or an error. until: LSN to stop before, 0: none. */
+int kve_scan_next(struct kve_scan *sc, u64 until, struct kve_scan_record *out);
+void kve_scan_pos(struct kve_scan *sc, struct kve_logpos *pos);
+u64 kve_scan_attested(struct kve_scan *sc);
+/* After the end: valid records beyond it may attest that it is not the end. */
+int kve_scan_beyond(struct kve_scan *sc);
+int kve_scan_patches(struct kve_scan *sc, u32 end);
+int kve_scan_close(struct kve_scan *sc);
+
+/* ---- read.c ---------------------------------------------------------------------------------- */
+
+int kve_read_begin(struct kv_db *db, bool implicit, struct kv_read **out);
+void kve_read_end(struct kv_read *r);
+int kve_read_check(struct kv_read *r);
+/* Lowest pinned generation, KVE_LIVE: none. */
+u64 kve_readers_oldest(struct kv_db *db);
+/* Recompute db->pinned. Writer lock. */
+void kve_pinned_update(struct kv_db *db);
+/* Expire readers that hold too much. Checkpoint. */
+void kve_readers_expire(struct kv_db *db);
+u64 kve_cursor_gen(const struct kv_cursor *c);
+struct kv_tree *kve_tree_of(struct kv_db *db, kv_tree *t);
+
+/* ---- stream.c -------------------------------------------------------------------------------- */
+
+int kve_pending_doom(struct kv_db *db);
+void kve_object_key(u8 *buf, u8 class, u64 object, u64 chunk);
+#define KVE_OBJECT_KEY_BYTES 17u
+#define KVE_OBJECT_ROW_BYTES 9u
+int kve_object_read(struct kv_db *db, u64 gen, const struct kvf_object *o, u64 offset, void *buf,
+		    size_t len);
+int kve_reader_entry(struct kv_db *db, struct kv_read *r, struct kv_tree *t, const void *key,
+		     u32 key_len, const struct kve_entry *e, const u8 *inline_value, kv_reader **out);
+
+#endif

@@ -1,0 +1,683 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * log.c - the log: append, write home, sync.
+ *
+ * Log bytes that are not yet at home stand in a ring in memory, at offset modulo its size. The window
+ * (kill-safe memory of the medium) mirrors them; without a window, or when much is pending, an
+ * acknowledgement waits for the write. Whole blocks are written home; the partial tail block goes to
+ * the tail place that does not hold the newest durable tail.
+ *
+ * Invariants:
+ *  L1 off - written <= limit: a byte of ring and window is reused only after its write has completed.
+ *  L2 nothing is acknowledged or named durable beyond filled_lsn.
+ *  L3 FUA alone makes a commit durable only if no plain write is pending (unsynced is false).
+ *  L4 the newest durable tail place is never written to.
+ *
+ * One appender at a time (writer lock). Writing, sealing and syncing: flush lock. The end of the log:
+ * append lock.
+ */
+#include "kve.h"
+
+#define RING_MAX (256u << 10)
+
+void kve_log_init(struct kv_db *db)
+{
+	struct kve_log *log = &db->log;
+
+	kvp_mutex_init(&log->flush, "flush", KVE_RANK_FLUSH);
+	kvp_mutex_init(&log->append, "append", KVE_RANK_APPEND);
+	log->place = -1;
+	log->pos.segment = KVF_NO_SEGMENT;
+}
+
+int kve_log_buffers(struct kv_db *db)
+{
+	struct kve_log *log = &db->log;
+
+	if (db->read_only)
+		return 0;
+	log->ring_bytes = db->geo.window ? db->geo.window : KVF_MIN(RING_MAX, db->geo.segment);
+	log->limit = log->ring_bytes;
+	log->ring = kvp_iobuf_alloc(log->ring_bytes);
+	log->tail = kvp_iobuf_alloc(db->geo.block);
+	log->out = kvp_iobuf_alloc(db->geo.block);
+	log->head = kvp_alloc(sizeof(struct kvf_record) + db->geo.key_max, 0);
+	return log->ring && log->tail && log->out && log->head ? 0 : -KVE_no_memory;
+}
+
+void kve_log_exit(struct kv_db *db)
+{
+	struct kve_log *log = &db->log;
+
+	kvp_iobuf_free(log->ring, log->ring_bytes);
+	kvp_iobuf_free(log->tail, db->geo.block);
+	kvp_iobuf_free(log->out, db->geo.block);
+	kvp_free(log->entries);
+	kvp_free(log->head);
+	kvp_mutex_destroy(&log->append);
+	kvp_mutex_destroy(&log->flush);
+}
+
+void kve_log_pos(struct kv_db *db, struct kve_logpos *pos)
+{
+	kvp_mutex_lock(&db->log.append);
+	*pos = db->log.pos;
+	kvp_mutex_unlock(&db->log.append);
+}
+
+static void log_identity(struct kv_db *db, struct kvf_identity *id)
+{
+	const struct kve_logpos *pos = &db->log.pos;
+
+	kve_identity(db, pos->segment, pos->gen, pos->incarnation, id);
+}
+
+/* ---- writing home: flush lock ----------------------------------------------------------------- */
+
+static int write_error(struct kv_db *db, int err, const char *what)
+{
+	if (err == -KVE_no_space || err == -KVE_no_memory)
+		return err;
+	return kve_degrade(db, KVE_io_write, "log segment %u: %s", db->log.pos.segment, what);
+}
+
+/* Write [from, to) of the head segment from the ring; whole blocks. */
+static int write_ring(struct kv_db *db, u32 from, u32 to)
+{
+	struct kve_log *log = &db->log;
+	u64 base = kve_segment_offset(db, log->pos.segment);
+	u32 at, len;
+	int err;
+
+	while (from < to) {
+		at = from & (log->ring_bytes - 1);
+		len = KVF_MIN(to - from, log->ring_bytes - at);
+		log->unsynced = true;
+		err = kvp_dev_write(db->dev, base + from, log->ring + at, len, 0);
+		if (err)
+			return write_error(db, err, "write failed");
+		from += len;
+	}
+	return 0;
+}
+
+/* All whole blocks below off go home. */
+static int write_home(struct kv_db *db)
+{
+	struct kve_log *log = &db->log;
+	u32 from, to;
+	int err;
+
+	kvp_mutex_lock(&log->append);
+	from = log->written;
+	to = (u32)KVF_ROUND_DOWN(log->pos.offset, db->geo.block);
+	kvp_mutex_unlock(&log->append);
+	if (from >= to)
+		return 0;
+	err = write_ring(db, from, to);
+	if (err)
+		return err;
+	kvp_mutex_lock(&log->append);
+	log->written = to;
+	kvp_mutex_unlock(&log->append);
+	return 0;
+}
+
+static int write_place(struct kv_db *db, int place, unsigned int flags)
+{
+	u64 off = kve_segment_offset(db, KVF_SEG_TAIL) + db->geo.tail_offset +
+		  (u64)place * db->geo.block;
+	int err = kvp_dev_write(db->dev, off, db->log.tail, db->geo.block, flags);
+
+	return err ? write_error(db, err, "tail place: write failed") : 0;
+}
+
+/* The place that does not hold the newest durable tail: L4. */
+static int spare_place(const struct kve_log *log)
+{
+	if (KVP_BUG("tail-overwrite"))
+		return log->place < 0 ? 0 : log->place;
+	return log->place == 0 ? 1 : 0;
+}
+
+/* Copy the partial tail block of the ring; returns its bytes. Append lock. */
+static u32 tail_copy(struct kv_db *db, u32 *start)
+{
+	struct kve_log *log = &db->log;
+	u32 at = (u32)KVF_ROUND_DOWN(log->filled, db->geo.block), len = log->filled - at;
+
+	memcpy(log->tail, log->ring + (at & (log->ring_bytes - 1)), len);
+	memset(log->tail + len, 0, db->geo.block - len);
+	*start = at;
+	return len;
+}
+
+/* ---- segments: flush lock ---------------------------------------------------------------------- */
+
+/* The segment that will follow the head. */
+static int take_next(struct kv_db *db, bool privileged, u32 *segment, u32 *gen)
+{
+	int err = kve_segment_take(db, KVF_KIND_LOG, privileged, segment);
+
+	if (err)
+		return err;
+	*gen = db->space.seg[*segment].gen;
+	return 0;
+}
+
+/* Header of the head segment goes home at once: a killed process must leave it behind. */
+static int head_begin(struct kv_db *db, u32 segment, u32 gen, u64 lsn, u32 incarnation)
+{
+	struct kve_log *log = &db->log;
+	struct kvf_segment_header *h = (struct kvf_segment_header *)log->out;
+	struct kvf_identity id;
+	int err;
+
+	memset(log->out, 0, db->geo.block);
+	h->kind = KVF_KIND_LOG;
+	h->next_segment = cpu_to_le32(log->next_segment);
+	h->next_gen = cpu_to_le32(log->next_gen);
+	h->first_lsn = cpu_to_le64(lsn);
+	kve_identity(db, segment, gen, incarnation, &id);
+	kvf_segment_header_seal(h, &id);
+	log->unsynced = true;
+	err = kvp_dev_write(db->dev, kve_segment_offset(db, segment), log->out, db->geo.block, 0);
+	if (err)
+		return write_error(db, err, "header: write failed");
+	kvp_mutex_lock(&db->space.lock);
+	db->space.seg[segment].incarnation = incarnation;
+	db->space.seg[segment].row_dirty = true;
+	kvp_mutex_unlock(&db->space.lock);
+	kvp_mutex_lock(&log->append);
+	log->pos.segment = segment;
+	log->pos.gen = gen;
+	log->pos.incarnation = incarnation;
+	log->pos.offset = log->filled = log->written = log->windowed = db->geo.block;
+	log->pos.lsn = lsn;
+	log->entries_nr = log->records = 0;
+	log->first_lsn = lsn;
+	log->value_bytes = 0;
+	log->resumed = 0;
+	kvp_mutex_unlock(&log->append);
+	return 0;
+}
+
+int kve_log_start(struct kv_db *db, u64 lsn)
+{
+	struct kve_log *log = &db->log;
+	u32 segment, gen;
+	int err;
+
+	kvp_mutex_lock(&log->flush);
+	err = take_next(db, true, &segment, &gen);
+	if (!err)
+		err = take_next(db, true, &log->next_segment, &log->next_gen);
+	if (!err)
+		err = kve_segment_back(db, segment, db->geo.block);
+	if (!err)
+		err = head_begin(db, segment, gen, lsn, le32_to_cpu(db->sb.incarnation));
+	if (!err) {
+		log->filled_lsn = lsn - 1;
+		log->durable_lsn = lsn - 1;
+		log->place = -1;
+	}
+	kvp_mutex_unlock(&log->flush);
+	return err;
+}
+
+/* Room that must stay behind a record: SEAL record and footer with its entries. */
+static u32 seal_room(const struct kve_log *log, u32 more)
+{
+	return (u32)(kvf_record_bytes(0, 0, 0) + kvf_footer_bytes(log->entries_nr + more));
+}
+
+static int footer_write(struct kv_db *db)
+{
+	struct kve_log *log = &db->log;
+	u32 bytes = (u32)kvf_footer_bytes(log->entries_nr);
+	u32 room = (u32)KVF_ROUND_UP(bytes, db->geo.block), start = db->geo.segment - room;
+	u32 tail = (u32)KVF_ROUND_UP(log->pos.offset, db->geo.block);
+	u8 *buf = kvp_iobuf_alloc(room);
+	struct kvf_identity id;
+	struct kvf_footer *f;
+	int err;
+
+	if (!buf)
+		return -KVE_no_memory;
+	memset(buf, 0, room);
+	/* The last block of records may be the first of the footer. */
+	if (tail > start)
+		memcpy(buf, log->ring + (start & (log->ring_bytes - 1)), log->pos.offset - start);
+	f = (struct kvf_footer *)(buf + room - sizeof(*f));
+	memcpy((u8 *)f - log->entries_nr * sizeof(*log->entries), log->entries,
+	       log->entries_nr * sizeof(*log->entries));
+	f->entries = cpu_to_le32(log->entries_nr);
+	f->end = cpu_to_le32(log->pos.offset);
+	f->first_lsn = cpu_to_le64(log->first_lsn);
+	f->last_lsn = cpu_to_le64(log->pos.lsn - 1);
+	f->records = cpu_to_le32(log->records);
+	f->value_bytes = cpu_to_le64(log->value_bytes);
+	log_identity(db, &id);
+	kvf_footer_seal(f, &id);
+	err = kvp_dev_write(db->dev, kve_segment_offset(db, log->pos.segment) + start, buf, room, 0);
+	kvp_iobuf_free(buf, room);
+	return err ? write_error(db, err, "footer: write failed") : 0;
+}
+
+static void seal_record(struct kv_db *db, struct kvf_record *r)
+{
+	struct kve_log *log = &db->log;
+	struct kvf_identity id;
+
+	memset(r, 0, (size_t)kvf_record_bytes(0, 0, 0));
+	r->kind = KVF_RECORD_SEAL;
+	r->lsn = cpu_to_le64(log->pos.lsn);
+	r->attested = cpu_to_le64(log->durable_lsn);
+	r->txn_count = cpu_to_le32(1);
+	log_identity(db, &id);
+	kvf_record_seal(r, &id, log->pos.offset, 0, NULL, 0);
+}
+
+static void ring_put(struct kve_log *log, u32 off, const void *data, u32 len)
+{
+	u32 at = off & (log->ring_bytes - 1), part = KVF_MIN(len, log->ring_bytes - at);
+
+	memcpy(log->ring + at, data, part);
+	memcpy(log->ring, (const u8 *)data + part, len - part);
+}
+
+/* The successor taken earlier becomes *segment; the one just taken becomes the successor. */
+static void swap_next(struct kve_log *log, u32 *segment, u32 *gen)
+{
+	u32 s = *segment, g = *gen;
+
+	*segment = log->next_segment;
+	*gen = log->next_gen;
+	log->next_segment = s;
+	log->next_gen = g;
+}
+
+/* Everything that may run out of space, before the first byte of the SEAL record. */
+static int switch_prepare(struct kv_db *db, bool privileged, u32 *segment, u32 *gen)
+{
+	struct kve_log *log = &db->log;
+	int err = take_next(db, privileged, segment, gen);
+
+	if (err)
+		return err;
+	err = kve_segment_back(db, log->pos.segment, db->geo.segment);
+	if (!err)
+		err = kve_segment_back(db, log->next_segment, db->geo.block);
+	if (!err)
+		err = kve_log_entries_complete(db);
+	if (!err)
+		err = write_home(db);
+	if (err)
+		kve_segment_drop(db, *segment);
+	return err;
+}
+
+/* SEAL record into the ring; its block is final: zeros up to its end, unless the footer is there. */
+static u32 seal_append(struct kv_db *db)
+{
+	u8 buf[sizeof(struct kvf_record) + KVF_RECORD_ALIGN] __attribute__((aligned(8)));
+	u32 len = (u32)kvf_record_bytes(0, 0, 0), pad;
+	struct kve_log *log = &db->log;
+
+	KVP_BUILD_BUG_ON(sizeof(buf) < 64);
+	seal_record(db, (struct kvf_record *)buf);
+	kvp_mutex_lock(&log->append);
+	ring_put(log, log->pos.offset, buf, len);
+	log->pos.offset += len;
+	log->pos.lsn++;
+	log->records++;
+	pad = (u32)KVF_ROUND_UP(log->pos.offset, db->geo.block) - log->pos.offset;
+	memset(log->ring + (log->pos.offset & (log->ring_bytes - 1)), 0, pad);
+	kvp_mutex_unlock(&log->append);
+	return log->pos.offset + pad;
+}
+
+/*
+ * SEAL, footer, on to the next segment; a transaction may go on there. What can be refused (space,
+ * memory) is asked for first, so then nothing has happened. Writer lock.
+ */
+static int log_switch(struct kv_db *db, bool privileged)
+{
+	struct kve_log *log = &db->log;
+	u32 segment, gen, old = log->pos.segment;
+	int err;
+
+	kvp_mutex_lock(&log->flush);
+	err = switch_prepare(db, privileged, &segment, &gen);
+	if (err)
+		goto out;
+	err = write_ring(db, log->written, seal_append(db));
+	if (!err)
+		err = footer_write(db);
+	if (!err) {
+		kvp_mutex_lock(&db->space.lock);
+		db->space.seg[old].last_lsn = log->pos.lsn - 1;
+		db->space.seg[old].flags |= KVF_SEGMENT_SEALED | KVF_SEGMENT_FOOTER;
+		db->space.seg[old].row_dirty = true;
+		kvp_mutex_unlock(&db->space.lock);
+		/* The new head names the one just taken as its successor. */
+		swap_next(log, &segment, &gen);
+		err = head_begin(db, segment, gen, log->pos.lsn, log->pos.incarnation);
+	}
+	if (err)
+		err = kve_degrade(db, KVE_io_write, "log segment %u could not be sealed", old);
+out:
+	kvp_mutex_unlock(&log->flush);
+	return err;
+}
+
+/*
+ * A clean end: what is in the last block goes home, and the log goes on at the next block, so that no
+ * block that holds durable bytes is written again. Writer lock; nothing may be appended after it but by
+ * the next opening.
+ */
+int kve_log_finish(struct kv_db *db)
+{
+	struct kve_log *log = &db->log;
+	u32 end = (u32)KVF_ROUND_UP(log->pos.offset, db->geo.block), start;
+	int err;
+
+	if (log->pos.segment == KVF_NO_SEGMENT)
+		return 0;
+	err = kve_log_sync(db, log->pos.lsn - 1);
+	if (err || end == log->pos.offset)
+		return err;
+	if (end + seal_room(log, 1) > db->geo.segment) {
+		err = log_switch(db, true);
+		if (!err) {
+			log->filled_lsn = log->pos.lsn - 1;
+			err = kve_log_sync(db, log->pos.lsn - 1);
+		}
+		return err;
+	}
+	kvp_mutex_lock(&log->flush);
+	kvp_mutex_lock(&log->append);
+	tail_copy(db, &start);
+	kvp_mutex_unlock(&log->append);
+	err = kvp_dev_write(db->dev, kve_segment_offset(db, log->pos.segment) + start, log->tail,
+			    db->geo.block, 0);
+	if (!err)
+		err = kvp_dev_flush(db->dev);
+	if (err)
+		err = kve_degrade(db, KVE_indeterminate, "the end of the log could not be written");
+	else
+		log->pos.offset = log->filled = log->written = log->windowed = end;
+	kvp_mutex_unlock(&log->flush);
+	return err;
+}
+
+int kve_log_resume(struct kv_db *db)
+{
+	const struct kvf_super *sb = &db->sb;
+	struct kve_log *log = &db->log;
+	struct kvf_segment_header *h = (struct kvf_segment_header *)log->out;
+	struct kvf_identity id;
+	int err;
+
+	log->pos.segment = le32_to_cpu(sb->replay_segment);
+	log->pos.gen = le32_to_cpu(sb->replay_segment_gen);
+	log->pos.incarnation = le32_to_cpu(sb->replay_incarnation);
+	log->pos.offset = log->filled = log->written = log->windowed = le32_to_cpu(sb->replay_offset);
+	log->pos.lsn = le64_to_cpu(sb->replay_lsn);
+	log->resumed = log->pos.offset;
+	log->filled_lsn = log->durable_lsn = log->pos.lsn - 1;
+	err = kvp_dev_read(db->dev, kve_segment_offset(db, log->pos.segment), h, db->geo.block);
+	if (err)
+		return err;
+	log_identity(db, &id);
+	err = kvf_segment_header_verify(h, &id, KVF_KIND_LOG);
+	if (err)
+		return kve_fail(db, KVE_corrupt_log, "head segment %u: %s; run 'kvs-fsck -n %s'",
+				log->pos.segment, kvf_finding_text(err), db->dev->name);
+	log->first_lsn = le64_to_cpu(h->first_lsn);
+	log->next_segment = le32_to_cpu(h->next_segment);
+	log->next_gen = le32_to_cpu(h->next_gen);
+	if (log->next_segment >= db->space.nr ||
+	    db->space.seg[log->next_segment].kind != KVF_KIND_LOG ||
+	    db->space.seg[log->next_segment].gen != log->next_gen)
+		return kve_fail(db, KVE_corrupt_log, "head segment %u: its successor %u is not free",
+				log->pos.segment, log->next_segment);
+	return 0;
+}
+
+/* ---- appending: writer lock -------------------------------------------------------------------- */
+
+/* Copy len bytes to the end of the log, writing home when the ring is full. */
+static int put_bytes(struct kv_db *db, const void *data, u64 len)
+{
+	struct kve_log *log = &db->log;
+	u32 room, part;
+	int err;
+
+	while (len) {
+		kvp_mutex_lock(&log->append);
+		room = log->limit - (log->pos.offset - log->written);
+		if (KVP_BUG("window-reuse"))
+			room = log->limit;
+		part = (u32)KVF_MIN(len, (u64)room);
+		ring_put(log, log->pos.offset, data, part);
+		log->pos.offset += part;
+		kvp_mutex_unlock(&log->append);
+		len -= part;
+		data = (const u8 *)data + part;
+		if (len) {
+			kvp_mutex_lock(&log->flush);
+			err = write_home(db);
+			kvp_mutex_unlock(&log->flush);
+			if (err)
+				return err;
+		}
+	}
+	return 0;
+}
+
+/* Header and key in front of the payload; the record is complete with its last byte. */
+static int append_record(struct kv_db *db, struct kve_op *op, u32 index, u32 count)
+{
+	struct kve_log *log = &db->log;
+	u32 head = (u32)sizeof(struct kvf_record) + op->key_len, start = log->pos.offset;
+	u32 bytes = (u32)kvf_record_bytes(0, op->key_len, op->value_len);
+	static const u8 zeros[KVF_RECORD_ALIGN];
+	struct kvf_record *r = (struct kvf_record *)log->head;
+	struct kvf_identity id;
+	int err;
+
+	memset(r, 0, sizeof(*r));
+	r->kind = op->kind;
+	r->flags = op->flags;
+	r->key_len = cpu_to_le16((u16)op->key_len);
+	r->payload_len = cpu_to_le32(op->value_len);
+	r->payload_len = cpu_to_le32(op->value_len);
+	r->lsn = cpu_to_le64(log->pos.lsn);
+	r->attested = cpu_to_le64(log->durable_lsn);
+	r->tree = cpu_to_le32(op->tree->id);
+	r->txn_index = cpu_to_le32(index);
+	r->txn_count = cpu_to_le32(count);
+	memcpy(r + 1, op->key, op->key_len);
+	log_identity(db, &id);
+	kvf_record_seal(r, &id, start, 0, op->value, op->value_len);
+	err = put_bytes(db, r, head);
+	if (!err)
+		err = put_bytes(db, op->value, op->value_len);
+	if (!err)
+		err = put_bytes(db, zeros, bytes - head - op->value_len);
+	if (err)
+		return err;
+	op->lsn = log->pos.lsn;
+	memset(&op->ref, 0, sizeof(op->ref));
+	op->ref.segment = cpu_to_le32(log->pos.segment);
+	op->ref.segment_gen = cpu_to_le32(log->pos.gen);
+	op->ref.offset = cpu_to_le32(start);
+	op->ref.payload_len = cpu_to_le32(op->value_len);
+	op->ref.lsn = r->lsn;
+	op->ref.sum32 = cpu_to_le32((u32)le64_to_cpu(r->payload_sum));
+	op->ref.head_len = cpu_to_le16((u16)head);
+	kvp_mutex_lock(&log->append);
+	log->pos.lsn++;
+	log->records++;
+	db->last_ckpt_pos += bytes;
+	kvp_mutex_unlock(&log->append);
+	return 0;
+}
+
+/* Space for a record of this size in the head segment, or a new head. */
+static int make_room(struct kv_db *db, const struct kve_op *op, bool privileged)
+{
+	struct kve_log *log = &db->log;
+	u32 bytes = (u32)kvf_record_bytes(0, op->key_len, op->value_len);
+	u32 end = log->pos.offset + bytes + seal_room(log, op->separated ? 1 : 0);
+	u32 step = KVF_MAX(db->geo.segment / 8, db->geo.block);
+	int err;
+
+	if (end > db->geo.segment) {
+		err = log_switch(db, privileged);
+		if (err)
+			return err;
+		end = log->pos.offset + bytes + seal_room(log, 1);
+	}
+	err = kve_segment_back(db, log->pos.segment,
+			       (u32)KVF_MIN(KVF_ROUND_UP(end, step), (u64)db->geo.segment));
+	if (!err && op->separated)
+		err = kve_log_entry_add(log, log->pos.offset, bytes);
+	return err;
+}
+
+/*
+ * On an error the records so far stay in the log as a transaction that has no end: replay drops it when
+ * the next one begins.
+ */
+int kve_log_append(struct kv_db *db, struct kve_op *ops, u32 nr)
+{
+	struct kve_log *log = &db->log;
+	bool privileged;
+	int err = 0;
+	u32 i;
+
+	for (i = 0; !err && i < nr; i++) {
+		privileged = ops[i].kind == KVF_RECORD_DELETE || ops[i].tree->id == KVF_TREE_OBJECTS;
+		err = make_room(db, &ops[i], privileged);
+		if (!err)
+			err = append_record(db, &ops[i], i, nr);
+	}
+	kvp_mutex_lock(&log->append);
+	log->filled = log->pos.offset;
+	log->filled_lsn = log->pos.lsn - 1;
+	kvp_mutex_unlock(&log->append);
+	return err;
+}
+
+/* ---- acknowledgement --------------------------------------------------------------------------- */
+
+static int window_update(struct kv_db *db)
+{
+	struct kve_log *log = &db->log;
+	u32 from, to, at, part;
+	int err = 0;
+
+	kvp_mutex_lock(&log->append);
+	from = KVF_MAX(log->windowed, log->written);
+	to = log->filled;
+	while (!err && from < to && !KVP_BUG("skip-window")) {
+		at = from & (log->ring_bytes - 1);
+		part = KVF_MIN(to - from, log->ring_bytes - at);
+		err = kvp_dev_window_store(db->dev, at, log->ring + at, part);
+		from += part;
+	}
+	if (!err)
+		log->windowed = to;
+	kvp_mutex_unlock(&log->append);
+	return err ? kve_degrade(db, KVE_io_write, "the log's window is gone (file truncated?)") : 0;
+}
+
+int kve_log_kill_safe(struct kv_db *db)
+{
+	struct kve_log *log = &db->log;
+	u32 pending, start, len;
+	int err = 0;
+
+	pending = log->filled - KVF_MAX(log->windowed, log->written);
+	if (db->window && pending <= db->geo.window / 4)
+		return window_update(db);
+	kvp_mutex_lock(&log->flush);
+	err = write_home(db);
+	if (!err && !db->window) {
+		kvp_mutex_lock(&log->append);
+		len = tail_copy(db, &start);
+		kvp_mutex_unlock(&log->append);
+		if (len)
+			log->unsynced = true;
+		if (len && !KVP_BUG("skip-window"))
+			err = write_place(db, spare_place(log), 0);
+	}
+	kvp_mutex_unlock(&log->flush);
+	if (!err && db->window)
+		err = window_update(db);
+	return err;
+}
+
+/* One group: everything complete now becomes durable. Flush lock. */
+static int sync_group(struct kv_db *db)
+{
+	struct kve_log *log = &db->log;
+	u32 start, len, from = log->written;
+	u64 lsn;
+	bool fua;
+	int err, place = spare_place(log);
+
+	kvp_mutex_lock(&log->append);
+	lsn = log->filled_lsn;
+	len = tail_copy(db, &start);
+	if (KVP_BUG("ack-unfilled"))
+		lsn++;
+	kvp_mutex_unlock(&log->append);
+	if (start > from) {
+		err = write_ring(db, from, start);
+		if (err)
+			return err;
+		kvp_mutex_lock(&log->append);
+		log->written = KVF_MAX(log->written, start);
+		kvp_mutex_unlock(&log->append);
+	}
+	/* L3 */
+	fua = len && (!log->unsynced || KVP_BUG("fua-as-flush"));
+	if (len) {
+		err = write_place(db, place, fua ? KVP_FUA : 0);
+		if (err)
+			return err;
+	}
+	if (!fua && !KVP_BUG("close-no-sync")) {
+		err = kvp_dev_flush(db->dev);
+		if (err)
+			return kve_degrade(db, KVE_indeterminate, "flush of the log failed");
+	}
+	log->unsynced = false;
+	if (len)
+		log->place = place;
+	log->syncs++;
+	kvp_store_release(&log->durable_lsn, lsn);
+	return 0;
+}
+
+int kve_log_sync(struct kv_db *db, u64 lsn)
+{
+	struct kve_log *log = &db->log;
+	int err = 0;
+
+	if (kvp_load_acquire(&log->durable_lsn) >= lsn)
+		return 0;
+	/* Whoever gets the lock leads: it writes for all that are complete by then. */
+	kvp_mutex_lock(&log->flush);
+	if (log->durable_lsn < lsn) {
+		if (kvp_load(&db->degraded))
+			err = -KVE_indeterminate;
+		else
+			err = sync_group(db);
+	}
+	kvp_mutex_unlock(&log->flush);
+	return err;
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * read.c - read transactions: a pinned generation.
+ *
+ * Beginning one freezes the state; transactions that begin while nothing was committed share a freeze.
+ * Writers keep older images for as long as a generation is pinned, and what is freed is not used again.
+ * A reader that holds more than the limit is expired: it gets "too old" from then on.
+ */
+#include "kve.h"
+
+u64 kve_readers_oldest(struct kv_db *db)
+{
+	u64 oldest = KVE_LIVE;
+	struct kv_read *r;
+
+	kvp_mutex_lock(&db->state);
+	for (r = db->readers; r; r = r->next)
+		if (!r->expired)
+			oldest = KVF_MIN(oldest, r->gen);
+	kvp_mutex_unlock(&db->state);
+	return oldest;
+}
+
+void kve_pinned_update(struct kv_db *db)
+{
+	u64 pinned = db->ckpt_gen ? db->ckpt_gen + 1 : 0;
+	struct kv_read *r;
+
+	kvp_mutex_lock(&db->state);
+	for (r = db->readers; r; r = r->next)
+		if (!r->expired)
+			pinned = KVF_MAX(pinned, r->gen + 1);
+	kvp_store(&db->pinned, pinned);
+	kvp_mutex_unlock(&db->state);
+}
+
+int kve_read_begin(struct kv_db *db, bool implicit, struct kv_read **out)
+{
+	struct kv_read *r = kvp_alloc(sizeof(*r), KVP_ZERO);
+
+	if (!r)
+		return -KVE_no_memory;
+	r->db = db;
+	r->implicit = implicit;
+	kvp_mutex_lock(&db->writer);
+	/* Nothing committed in this generation yet: the last freeze still shows the state. */
+	if (db->changed_gen == db->open_gen || db->open_gen == 1)
+		kve_freeze(db);
+	r->gen = db->open_gen - 1;
+	r->freed_at = kvp_load(&db->space.freed_total);
+	kvp_mutex_lock(&db->state);
+	r->next = db->readers;
+	db->readers = r;
+	kvp_store(&db->pinned, KVF_MAX(db->pinned, r->gen + 1));
+	kvp_mutex_unlock(&db->state);
+	kvp_mutex_unlock(&db->writer);
+	*out = r;
+	return 0;
+}
+
+void kve_read_end(struct kv_read *r)
+{
+	struct kv_db *db = r->db;
+	struct kv_read **link;
+	bool last;
+
+	kvp_mutex_lock(&db->writer);
+	kvp_mutex_lock(&db->state);
+	for (link = &db->readers; *link != r; link = &(*link)->next)
+		;
+	*link = r->next;
+	last = !db->readers;
+	kvp_mutex_unlock(&db->state);
+	kve_pinned_update(db);
+	if (db->shadowed || last) {
+		kvp_rwsem_down_write(&db->tree_lock);
+		kve_shadows_drop(db);
+		kvp_rwsem_up_write(&db->tree_lock);
+	}
+	kvp_mutex_unlock(&db->writer);
+	kvp_free(r);
+}
+
+int kve_read_check(struct kv_read *r)
+{
+	if (kvp_load(&r->expired))
+		return kve_fail(r->db, KVE_too_old, "it held more than %llu bytes; begin a new one",
+				r->db->read_pin_bytes);
+	return 0;
+}
+
+static u64 pin_limit(const struct kv_db *db)
+{
+	u64 live = db->space.live_bytes + db->space.tree_bytes;
+
+	return db->read_pin_bytes ? db->read_pin_bytes : KVF_MAX(live / 4, 256ull << 20);
+}
+
+/* Old images in memory count as well. Called before each checkpoint. */
+void kve_readers_expire(struct kv_db *db)
+{
+	u64 limit = pin_limit(db), shadows = db->cache.shadows * db->geo.frame;
+	struct kv_read *r;
+
+	kvp_rwsem_down_write(&db->tree_lock);
+	kvp_mutex_lock(&db->state);
+	for (r = db->readers; r; r = r->next)
+		if (!r->expired && db->space.freed_total - r->freed_at + shadows > limit)
+			kvp_store(&r->expired, true);
+	kvp_mutex_unlock(&db->state);
+	kvp_rwsem_up_write(&db->tree_lock);
+}

@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * recover.c - opening after an unclean end.
+ *
+ *  1. Find the end of the log: the cut. Nothing is changed.
+ *  2. Writable: a superblock with a new incarnation and the cut, in both groups. From here on the old
+ *     timeline cannot come back, and a crash leads back to this point.
+ *  3. Bring home what only tail places and window hold.
+ *  4. Apply the records below the cut, with checkpoints on the way when the cache is full.
+ *  5. Start a new segment with the new incarnation, checkpoint.
+ *
+ * Read-only: 1, 3 and 4 in memory.
+ *
+ * Tail rule (CONTRACT C8): the log must reach the attested LSN; a bad header before is corruption, a bad
+ * payload poisons its key. Above it, the first bad record ends the log, and a transaction that is not
+ * complete is dropped.
+ */
+#include "kve.h"
+
+/* LSNs [from, to) belong to transactions that were given up. */
+struct dropped {
+	u64 from, to;
+};
+
+struct replay {
+	struct kv_db *db;
+	u64 until;     /* the log ends before this LSN; 0: where it ends */
+	u64 cut;       /* found: replay records below */
+	u64 attested;
+	u64 first_bad; /* payload above the attested LSN that is damaged, 0: none */
+	u64 bad_start; /* and where its transaction begins */
+	u64 txn_start;
+	u32 txn_next, txn_count;
+	struct dropped *dropped;
+	u32 dropped_nr, dropped_cap;
+	u64 records;
+};
+
+/* ---- 1: the end ---------------------------------------------------------------------------------- */
+
+static int drop_add(struct replay *rp, u64 from, u64 to)
+{
+	struct dropped *d;
+	u32 cap;
+
+	if (rp->dropped_nr == rp->dropped_cap) {
+		cap = rp->dropped_cap * 2 + 8;
+		d = kvp_alloc_array(cap, sizeof(*d), 0);
+		if (!d)
+			return -KVE_no_memory;
+		if (rp->dropped_nr)
+			memcpy(d, rp->dropped, rp->dropped_nr * sizeof(*d));
+		kvp_free(rp->dropped);
+		rp->dropped = d;
+		rp->dropped_cap = cap;
+	}
+	rp->dropped[rp->dropped_nr].from = from;
+	rp->dropped[rp->dropped_nr++].to = to;
+	return 0;
+}
+
+/* Follow transactions: cut is behind the last complete one. */
+static int txn_track(struct replay *rp, const struct kvf_record *r)
+{
+	u32 index = le32_to_cpu(r->txn_index), count = le32_to_cpu(r->txn_count);
+	u64 lsn = le64_to_cpu(r->lsn);
+	int err = 0;
+
+	if (r->kind == KVF_RECORD_SEAL) {
+		if (!rp->txn_count)
+			rp->cut = lsn + 1;
+		return 0;
+	}
+	if (index == 0) {
+		if (rp->txn_count)
+			err = drop_add(rp, rp->txn_start, lsn);
+		rp->txn_start = lsn;
+		rp->txn_next = 0;
+		rp->txn_count = count;
+	}
+	/* A part of a transaction whose beginning is not there. */
+	if (!rp->txn_count || index != rp->txn_next || count != rp->txn_count)
+		return -KVE_corrupt_record;
+	if (++rp->txn_next == count) {
+		rp->txn_count = 0;
+		rp->cut = lsn + 1;
+	} else if (KVP_BUG("txn-partial")) {
+		rp->cut = lsn + 1;
+	}
+	return err;
+}
+
+static int end_find(struct replay *rp, struct kve_scan *sc)
+{
+	struct kve_scan_record rec;
+	struct kve_logpos pos;
+	u64 lsn;
+	int err;
+
+	while (!(err = kve_scan_next(sc, rp->until, &rec))) {
+		lsn = le64_to_cpu(rec.r->lsn);
+		err = txn_track(rp, rec.r);
+		if (err)
+			break;
+		if (rec.poison && lsn > kve_scan_attested(sc) && !rp->first_bad) {
+			rp->first_bad = lsn;
+			rp->bad_start = rp->txn_count ? rp->txn_start :
+					lsn - le32_to_cpu(rec.r->txn_index);
+		}
+		if (rp->first_bad && rp->first_bad <= kve_scan_attested(sc))
+			rp->first_bad = 0;
+		kvp_resched();
+	}
+	if (err != -KVE_end)
+		return err;
+	if (!rp->until) {
+		err = kve_scan_beyond(sc);
+		if (err != -KVE_end && err)
+			return err;
+	}
+	rp->attested = kve_scan_attested(sc);
+	kve_scan_pos(sc, &pos);
+	if (rp->first_bad && rp->first_bad > rp->attested)
+		rp->cut = KVF_MIN(rp->cut, rp->bad_start);
+	if (pos.lsn <= rp->attested && !KVP_BUG("attested-ignored"))
+		return kve_fail(rp->db, KVE_corrupt_log, "record %llu in segment %u at offset %u is damaged, "
+				"and %llu was durable; run 'kvs-fsck -n %s'", pos.lsn, pos.segment,
+				pos.offset, rp->attested, rp->db->dev->name);
+	if (rp->until && rp->cut != rp->until)
+		return kve_fail(rp->db, KVE_corrupt_log, "it was cut at %llu and ends at %llu; run "
+				"'kvs-fsck -n %s'", rp->until, rp->cut, rp->db->dev->name);
+	return 0;
+}
+
+static int scan_for(struct replay *rp, bool patches, int (*fn)(struct replay *rp, struct kve_scan *sc))
+{
+	struct kve_scan *sc;
+	int err, end;
+
+	err = kve_scan_open(rp->db, &rp->db->sb, patches, &sc);
+	if (err)
+		return err;
+	err = fn(rp, sc);
+	end = kve_scan_close(sc);
+	return err ? err : end;
+}
+
+/* ---- 3: bring home ------------------------------------------------------------------------------- */
+
+/* The segment belongs to the log, whatever the table of the last checkpoint says. */
+static int chain_mark(struct kv_db *db, u32 nr, u32 gen, u64 last_lsn)
+{
+	struct kve_segment *s;
+
+	if (db->read_only)
+		return 0;
+	if (nr >= db->space.nr && kve_space_extend(db, nr + 1))
+		return -KVE_no_memory;
+	s = &db->space.seg[nr];
+	if (s->kind == KVF_KIND_FREE) {
+		s->kind = KVF_KIND_LOG;
+		s->gen = gen;
+		db->space.free_nr--;
+	}
+	if (s->kind != KVF_KIND_LOG || s->gen != gen)
+		return kve_fail(db, KVE_corrupt_log, "segment %u: %s; run 'kvs-fsck -n %s'", nr,
+				kvf_finding_text(KVF_F_table_kind), db->dev->name);
+	s->last_lsn = KVF_MAX(s->last_lsn, last_lsn);
+	s->incarnation = le32_to_cpu(db->sb.replay_incarnation);
+	s->row_dirty = true;
+	return 0;
+}
+
+static int collect(struct replay *rp, struct kve_scan *sc)
+{
+	struct kve_scan_record rec;
+	int err;
+
+	while (!(err = kve_scan_next(sc, rp->cut, &rec)))
+		if ((err = chain_mark(rp->db, rec.segment, rec.gen, le64_to_cpu(rec.r->lsn))))
+			break;
+	return err == -KVE_end ? 0 : err;
+}
+
+static void patches_free(struct kv_db *db)
+{
+	struct kve_patch *p;
+
+	while ((p = db->patches)) {
+		db->patches = p->next;
+		kvp_iobuf_free(p->block, db->geo.block);
+		kvp_free(p);
+	}
+}
+
+void kve_recover_exit(struct kv_db *db)
+{
+	patches_free(db);
+}
+
+static int bring_home(struct kv_db *db)
+{
+	struct kve_patch *p;
+	int err = 0;
+
+	for (p = db->patches; p && !err; p = p->next)
+		err = kvp_dev_write(db->dev, kve_segment_offset(db, p->segment) + p->offset, p->block,
+				    db->geo.block, 0);
+	if (!err)
+		err = kvp_dev_flush(db->dev);
+	patches_free(db);
+	return err;
+}
+
+/* ---- 4: apply ------------------------------------------------------------------------------------ */
+
+static int apply_tree(struct kv_db *db, const struct kve_scan_record *rec)
+{
+	u32 id = le32_to_cpu(rec->r->tree), len = le16_to_cpu(rec->r->key_len);
+	struct kv_tree *t = kve_tree_by_id(db, id);
+
+	if (rec->r->kind == KVF_RECORD_TREE_DROP) {
+		if (!t)
+			return -KVE_corrupt_record;
+		kve_tree_drop_apply(db, t);
+		return 0;
+	}
+	if (t || id < KVF_TREE_USER || len > KVF_TREE_NAME_MAX)
+		return -KVE_corrupt_record;
+	t = kve_tree_add(db, id, (const char *)rec->key, len);
+	if (!t)
+		return -KVE_no_memory;
+	t->created_gen = t->head.gen = db->open_gen;
+	t->created = kvp_now_ns();
+	t->row_dirty = true;
+	return 0;
+}
+
+static void object_seen(struct kv_db *db, const struct kve_op *op)
+{
+	u64 object = op->key_len >= KVE_OBJECT_ROW_BYTES ? kvf_get_be64((const u8 *)op->key + 1) : 0;
+
+	if (op->tree == db->objects && object >= db->next_object)
+		db->next_object = object + 1;
+}
+
+static int apply_entry(struct kv_db *db, const struct kve_scan_record *rec)
+{
+	const struct kvf_record *r = rec->r;
+	struct kve_op op = { .kind = r->kind, .key = rec->key, .value = rec->payload,
+			     .flags = r->flags, .lsn = le64_to_cpu(r->lsn), .poison = rec->poison };
+
+	op.key_len = le16_to_cpu(r->key_len);
+	op.value_len = le32_to_cpu(r->payload_len);
+	op.tree = kve_tree_by_id(db, le32_to_cpu(r->tree));
+	if (!op.tree || op.tree->system || !op.key_len || op.key_len > db->geo.key_max)
+		return -KVE_corrupt_record;
+	if ((r->flags & KVF_RECORD_OBJECT) && op.value_len != sizeof(struct kvf_object))
+		return -KVE_corrupt_record;
+	op.separated = r->kind != KVF_RECORD_DELETE && kve_record_separated(db, r);
+	op.ref.segment = cpu_to_le32(rec->segment);
+	op.ref.segment_gen = cpu_to_le32(rec->gen);
+	op.ref.offset = cpu_to_le32(rec->offset);
+	op.ref.payload_len = r->payload_len;
+	op.ref.lsn = r->lsn;
+	op.ref.sum32 = cpu_to_le32((u32)le64_to_cpu(r->payload_sum));
+	op.ref.head_len = cpu_to_le16((u16)(rec->payload - (const u8 *)r));
+	if (op.poison && !op.separated) {
+		op.value_len = 0;
+		op.flags &= (u8)~KVF_RECORD_OBJECT;
+	}
+	object_seen(db, &op);
+	return kve_tree_apply(db, &op);
+}
+
+static int apply_record(struct kv_db *db, const struct kve_scan_record *rec)
+{
+	int err;
+
+	if (rec->r->kind == KVF_RECORD_SEAL || (rec->r->flags & KVF_RECORD_COPY))
+		return 0;
+	switch (rec->r->kind) {
+	case KVF_RECORD_PUT:
+	case KVF_RECORD_DELETE:
+	case KVF_RECORD_EXTENT:
+		err = apply_entry(db, rec);
+		break;
+	case KVF_RECORD_TREE_CREATE:
+	case KVF_RECORD_TREE_DROP:
+		err = apply_tree(db, rec);
+		break;
+	default:
+		return kve_fail(db, KVE_unsupported, "record %llu is of a newer version",
+				(u64)le64_to_cpu(rec->r->lsn));
+	}
+	if (err == -KVE_corrupt_record)
+		return kve_fail(db, KVE_corrupt_record, "record %llu in segment %u at offset %u contradicts "
+				"what precedes it; run 'kvs-fsck -n %s'", (u64)le64_to_cpu(rec->r->lsn),
+				rec->segment, rec->offset, db->dev->name);
+	return err;
+}
+
+static bool is_dropped(const struct replay *rp, u64 lsn)
+{
+	u32 i;
+
+	for (i = 0; i < rp->dropped_nr; i++)
+		if (lsn >= rp->dropped[i].from && lsn < rp->dropped[i].to)
+			return true;
+	return false;
+}
+
+static int apply_all(struct replay *rp, struct kve_scan *sc)
+{
+	struct kv_db *db = rp->db;
+	struct kve_scan_record rec;
+	struct kve_logpos pos;
+	bool whole;
+	int err;
+
+	while (!(err = kve_scan_next(sc, rp->cut, &rec))) {
+		whole = le32_to_cpu(rec.r->txn_index) + 1 == le32_to_cpu(rec.r->txn_count);
+		if (!is_dropped(rp, le64_to_cpu(rec.r->lsn)))
+			err = apply_record(db, &rec);
+		if (err)
+			return err;
+		rp->records++;
+		db->changed = true;
+		db->changed_gen = db->open_gen;
+		kvp_resched();
+		if (db->read_only || !whole || db->cache.dirty <= db->cache.limit / 2)
+			continue;
+		kve_scan_pos(sc, &pos);
+		if (is_dropped(rp, pos.lsn))
+			continue;
+		err = kve_checkpoint(db, &pos, false, true);
+		if (err)
+			return err;
+	}
+	return err == -KVE_end ? 0 : err;
+}
+
+/* ---- all of it ----------------------------------------------------------------------------------- */
+
+static int fence(struct replay *rp)
+{
+	struct kv_db *db = rp->db;
+	struct kvf_super sb = db->sb;
+
+	if (KVP_BUG("old-timeline"))
+		return 0;
+	sb.cut_lsn = cpu_to_le64(KVP_BUG("no-cut") ? 0 : rp->cut);
+	sb.incarnation = cpu_to_le32(le32_to_cpu(sb.incarnation) + 1);
+	sb.flags = cpu_to_le32(le32_to_cpu(sb.flags) & ~KVF_SUPER_CLEAN);
+	sb.next_lsn = cpu_to_le64(KVF_MAX(le64_to_cpu(sb.next_lsn), rp->cut));
+	return kve_super_write(db, &sb);
+}
+
+/* LSNs that the old timeline may have used beyond the cut are skipped: 2^32 of them. */
+static u64 fresh_lsn(const struct replay *rp)
+{
+	u64 lsn = KVF_MAX(rp->cut, le64_to_cpu(rp->db->sb.next_lsn));
+
+	return KVP_BUG("old-timeline") ? rp->cut : ((lsn >> 32) + 1) << 32;
+}
+
+static void logs_seal(struct kv_db *db)
+{
+	u32 i;
+
+	for (i = KVF_SEG_FIRST; i < db->space.nr; i++) {
+		if (db->space.seg[i].kind != KVF_KIND_LOG)
+			continue;
+		db->space.seg[i].flags |= KVF_SEGMENT_SEALED;
+		db->space.seg[i].row_dirty = true;
+	}
+}
+
+static int recover_write(struct replay *rp)
+{
+	struct kv_db *db = rp->db;
+	int err = fence(rp);
+
+	if (!err)
+		err = bring_home(db);
+	if (err)
+		return err;
+	db->marked = true;
+	logs_seal(db);
+	err = scan_for(rp, false, apply_all);
+	if (!err)
+		err = kve_log_start(db, fresh_lsn(rp));
+	if (!err)
+		err = kve_checkpoint(db, NULL, false, true);
+	return err;
+}
+
+int kve_recover(struct kv_db *db)
+{
+	struct replay rp = { .db = db, .cut = le64_to_cpu(db->sb.replay_lsn) };
+	int err;
+
+	if (db->sb.incarnation != db->sb.replay_incarnation)
+		rp.until = le64_to_cpu(db->sb.cut_lsn);
+	err = scan_for(&rp, false, end_find);
+	if (!err)
+		err = scan_for(&rp, true, collect);
+	if (!err)
+		err = db->read_only ? scan_for(&rp, false, apply_all) : recover_write(&rp);
+	kvp_free(rp.dropped);
+	db->replayed = rp.records;
+	if (!err && rp.records)
+		kvp_log(&db->logger, KVP_LOG_INFO, "%s: not closed cleanly: %llu records replayed",
+			db->dev->name, rp.records);
+	return err;
+}

@@ -1,0 +1,608 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * space.c - segments and blocks: taking, freeing in batches, reuse.
+ *
+ * Frees are collected for the generation that no longer needs the place, recorded with its checkpoint,
+ * and applied when no superblock that is still declared intact, and no reader, can refer to them.
+ * Live bytes of LOG segments change with every put; the table of a checkpoint shows those of its
+ * freeze. All under the space lock.
+ */
+#include "kve.h"
+
+#define RESERVE_SEGMENTS 3u /* 2 LOG and 1 TREE */
+
+void kve_identity(const struct kv_db *db, u32 segment, u32 gen, u32 incarnation,
+		  struct kvf_identity *id)
+{
+	memcpy(id->uuid, db->sb.uuid, sizeof(id->uuid));
+	id->segment = segment;
+	id->segment_gen = gen;
+	id->incarnation = incarnation;
+}
+
+void kve_space_init(struct kv_db *db)
+{
+	kvp_mutex_init(&db->space.lock, "space", KVE_RANK_SPACE);
+}
+
+void kve_space_exit(struct kv_db *db)
+{
+	struct kve_space *sp = &db->space;
+	struct kve_free_batch *b;
+	u32 i;
+
+	for (i = 0; i < sp->nr; i++)
+		kvp_free(sp->seg[i].bitmap);
+	kvp_free(sp->seg);
+	kvp_free(sp->open.items);
+	while ((b = sp->batches)) {
+		sp->batches = b->next;
+		kvp_free(b->list.items);
+		kvp_free(b);
+	}
+	kvp_mutex_destroy(&sp->lock);
+}
+
+int kve_space_extend(struct kv_db *db, u32 nr)
+{
+	struct kve_space *sp = &db->space;
+	struct kve_segment *seg;
+	u32 cap;
+
+	if (nr > sp->cap) {
+		cap = KVF_MAX(nr, sp->cap + sp->cap / 2 + 16);
+		seg = kvp_alloc_array(cap, sizeof(*seg), KVP_ZERO);
+		if (!seg)
+			return -KVE_no_memory;
+		if (sp->nr)
+			memcpy(seg, sp->seg, sp->nr * sizeof(*seg));
+		kvp_free(sp->seg);
+		sp->seg = seg;
+		sp->cap = cap;
+	}
+	for (; sp->nr < nr; sp->nr++) {
+		memset(&sp->seg[sp->nr], 0, sizeof(*sp->seg));
+		if (sp->nr >= KVF_SEG_FIRST) {
+			sp->seg[sp->nr].row_dirty = true;
+			sp->free_nr++;
+		}
+	}
+	return 0;
+}
+
+/* Segments that the volume could still grow by. */
+static u64 growth_left(const struct kv_db *db)
+{
+	u64 max = le64_to_cpu(db->sb.bytes_max), have = db->space.nr;
+
+	if (!db->dev->growable)
+		return 0;
+	if (!max)
+		return KVF_SEGMENTS_MAX - have;
+	max = (max - KVF_MIN(max, (u64)db->geo.block)) >> db->geo.segment_shift;
+	return max > have ? max - have : 0;
+}
+
+static u32 reserve_segments(const struct kv_db *db)
+{
+	if (db->dev->growable && !db->sb.bytes_max)
+		return 0;
+	return KVF_MAX(RESERVE_SEGMENTS, db->space.nr / 100);
+}
+
+static int space_grow(struct kv_db *db)
+{
+	struct kve_space *sp = &db->space;
+	u64 size = kve_segment_offset(db, sp->nr + 1) + db->geo.block;
+	int err;
+
+	if (!growth_left(db))
+		return kve_fail(db, KVE_no_space, "all %u segments are in use", sp->nr);
+	if (size > db->dev->size) {
+		err = kvp_dev_resize(db->dev, size);
+		if (err)
+			return err;
+	}
+	return kve_space_extend(db, sp->nr + 1);
+}
+
+static u32 find_free(struct kve_space *sp)
+{
+	u32 i;
+
+	for (i = KVF_SEG_FIRST; sp->free_nr && i < sp->nr; i++)
+		if (sp->seg[i].kind == KVF_KIND_FREE && !(sp->seg[i].flags & KVF_SEGMENT_QUARANTINE))
+			return i;
+	return KVF_NO_SEGMENT;
+}
+
+static int segment_take_locked(struct kv_db *db, u8 kind, bool privileged, u32 *segment)
+{
+	struct kve_space *sp = &db->space;
+	struct kve_segment *s;
+	u8 *bitmap = NULL;
+	u32 nr;
+	int err;
+
+	if (!privileged && sp->free_nr + growth_left(db) <= reserve_segments(db))
+		return kve_fail(db, KVE_no_space, "%u segments of %u bytes; delete something, or enlarge it",
+				sp->nr, db->geo.segment);
+	nr = find_free(sp);
+	if (nr == KVF_NO_SEGMENT) {
+		err = space_grow(db);
+		if (err)
+			return err;
+		nr = sp->nr - 1;
+	}
+	if (kind == KVF_KIND_TREE) {
+		bitmap = kvp_alloc(db->geo.bitmap_len, KVP_ZERO);
+		if (!bitmap)
+			return -KVE_no_memory;
+		bitmap[0] = 1; /* the header */
+	}
+	s = &sp->seg[nr];
+	s->gen++;
+	s->kind = kind;
+	s->flags = 0;
+	s->live = s->live_frozen = 0;
+	s->last_lsn = 0;
+	s->incarnation = 0;
+	s->dying = false;
+	s->used = kind == KVF_KIND_TREE;
+	s->bitmap = bitmap;
+	s->row_dirty = true;
+	sp->free_nr--;
+	sp->tree_nr += kind == KVF_KIND_TREE;
+	*segment = nr;
+	return 0;
+}
+
+int kve_segment_take(struct kv_db *db, u8 kind, bool privileged, u32 *segment)
+{
+	int err;
+
+	kvp_mutex_lock(&db->space.lock);
+	err = segment_take_locked(db, kind, privileged, segment);
+	kvp_mutex_unlock(&db->space.lock);
+	return err;
+}
+
+void kve_segment_drop(struct kv_db *db, u32 segment)
+{
+	struct kve_segment *s = &db->space.seg[segment];
+
+	kvp_mutex_lock(&db->space.lock);
+	kvp_free(s->bitmap);
+	s->bitmap = NULL;
+	s->used = 0;
+	s->kind = KVF_KIND_FREE;
+	db->space.free_nr++;
+	kvp_mutex_unlock(&db->space.lock);
+}
+
+int kve_segment_back(struct kv_db *db, u32 segment, u32 upto)
+{
+	struct kve_segment *s;
+	u32 from;
+	int err;
+
+	kvp_mutex_lock(&db->space.lock);
+	s = &db->space.seg[segment];
+	from = s->backed;
+	kvp_mutex_unlock(&db->space.lock);
+	if (from >= upto)
+		return 0;
+	err = kvp_dev_allocate(db->dev, kve_segment_offset(db, segment) + from, upto - from);
+	if (err)
+		return err;
+	kvp_mutex_lock(&db->space.lock);
+	db->space.seg[segment].backed = upto;
+	kvp_mutex_unlock(&db->space.lock);
+	return 0;
+}
+
+int kve_segment_header_write(struct kv_db *db, u32 segment, u8 kind)
+{
+	struct kvf_segment_header *h;
+	struct kvf_identity id;
+	u8 *buf = kvp_iobuf_alloc(db->geo.block);
+	int err;
+
+	if (!buf)
+		return -KVE_no_memory;
+	memset(buf, 0, db->geo.block);
+	h = (struct kvf_segment_header *)buf;
+	h->kind = kind;
+	h->next_segment = cpu_to_le32(KVF_NO_SEGMENT);
+	kve_identity(db, segment, db->space.seg[segment].gen, 0, &id);
+	kvf_segment_header_seal(h, &id);
+	err = kvp_dev_write(db->dev, kve_segment_offset(db, segment), buf, db->geo.block, 0);
+	kvp_iobuf_free(buf, db->geo.block);
+	return err;
+}
+
+/* ---- blocks of TREE segments ------------------------------------------------------------------ */
+
+static bool bit_get(const u8 *map, u32 i)
+{
+	return map[i / 8] >> (i % 8) & 1;
+}
+
+static void bits_set(struct kve_segment *s, u32 from, u32 nr, bool on)
+{
+	u32 i;
+
+	for (i = from; i < from + nr; i++) {
+		if (bit_get(s->bitmap, i) == on)
+			continue;
+		s->bitmap[i / 8] ^= (u8)(1u << (i % 8));
+		s->used += on ? 1 : -1u;
+	}
+	s->row_dirty = true;
+}
+
+static u32 units_of(const struct kv_db *db)
+{
+	return db->geo.seg_blocks >> db->geo.unit_shift;
+}
+
+/* First run of nr clear bits, or KVF_NO_SEGMENT. */
+static u32 bits_find(const struct kve_segment *s, u32 units, u32 nr)
+{
+	u32 i, run = 0;
+
+	if (units - s->used < nr)
+		return KVF_NO_SEGMENT;
+	for (i = 1; i < units; i++) {
+		run = bit_get(s->bitmap, i) ? 0 : run + 1;
+		if (run == nr)
+			return i + 1 - nr;
+	}
+	return KVF_NO_SEGMENT;
+}
+
+static int blocks_take_locked(struct kv_db *db, u32 units, u32 avoid, unsigned int stream, u32 *segment,
+			      u32 *unit, bool *fresh)
+{
+	struct kve_space *sp = &db->space;
+	u32 i, nr, at, start = sp->tree_hint[stream];
+	int err;
+
+	*fresh = false;
+	for (i = 0; i < sp->nr; i++) {
+		nr = start + i < sp->nr ? start + i : start + i - sp->nr;
+		if (nr >= sp->nr || nr == avoid || sp->seg[nr].kind != KVF_KIND_TREE)
+			continue;
+		/* The streams keep to segments of their own while they can. */
+		if (nr == sp->tree_hint[!stream] && nr != start)
+			continue;
+		at = bits_find(&sp->seg[nr], units_of(db), units);
+		if (at != KVF_NO_SEGMENT)
+			goto found;
+	}
+	err = segment_take_locked(db, KVF_KIND_TREE, true, &nr);
+	if (err) {
+		/* Last resort: the other stream's segment. */
+		nr = sp->tree_hint[!stream];
+		if (err != -KVE_no_space || nr == avoid || nr >= sp->nr ||
+		    sp->seg[nr].kind != KVF_KIND_TREE)
+			return err;
+		at = bits_find(&sp->seg[nr], units_of(db), units);
+		if (at == KVF_NO_SEGMENT)
+			return err;
+		goto found;
+	}
+	*fresh = true;
+	at = bits_find(&sp->seg[nr], units_of(db), units);
+	KVP_ASSERT(at != KVF_NO_SEGMENT);
+found:
+	bits_set(&sp->seg[nr], at, units, true);
+	sp->tree_bytes += (u64)units << (db->geo.unit_shift + db->geo.block_shift);
+	sp->tree_hint[stream] = nr;
+	*segment = nr;
+	*unit = at;
+	return 0;
+}
+
+static u32 units_for(const struct kv_db *db, u32 blocks)
+{
+	return (blocks + (1u << db->geo.unit_shift) - 1) >> db->geo.unit_shift;
+}
+
+int kve_blocks_take(struct kv_db *db, u32 blocks, u32 avoid, unsigned int stream, u64 *block)
+{
+	u32 segment, unit;
+	bool fresh;
+	int err;
+
+	kvp_mutex_lock(&db->space.lock);
+	err = blocks_take_locked(db, units_for(db, blocks), avoid, stream, &segment, &unit, &fresh);
+	kvp_mutex_unlock(&db->space.lock);
+	if (err)
+		return err;
+	*block = ((u64)segment << (db->geo.segment_shift - db->geo.block_shift)) +
+		 ((u64)unit << db->geo.unit_shift);
+	if (fresh) {
+		err = kve_segment_header_write(db, segment, KVF_KIND_TREE);
+		if (err)
+			kve_blocks_drop(db, *block, blocks);
+	}
+	return err;
+}
+
+/* Clear the units of [block, block + blocks) of a segment; an empty segment becomes FREE. */
+static void units_clear(struct kv_db *db, u32 segment, u32 block, u32 blocks)
+{
+	struct kve_space *sp = &db->space;
+	struct kve_segment *s = &sp->seg[segment];
+	u32 units = units_for(db, blocks);
+
+	if (s->kind != KVF_KIND_TREE)
+		return;
+	bits_set(s, block >> db->geo.unit_shift, units, false);
+	sp->tree_bytes -= (u64)units << (db->geo.unit_shift + db->geo.block_shift);
+	if (s->used > 1)
+		return;
+	kvp_free(s->bitmap);
+	s->bitmap = NULL;
+	s->kind = KVF_KIND_FREE;
+	s->used = 0;
+	s->backed = 0;
+	sp->free_nr++;
+	sp->tree_nr--;
+}
+
+void kve_blocks_drop(struct kv_db *db, u64 block, u32 blocks)
+{
+	u32 segment = kve_block_segment(db, block);
+
+	kvp_mutex_lock(&db->space.lock);
+	units_clear(db, segment, (u32)(block & (db->geo.seg_blocks - 1)), blocks);
+	kvp_mutex_unlock(&db->space.lock);
+}
+
+/* ---- frees ----------------------------------------------------------------------------------- */
+
+int kve_items_reserve(struct kve_batch_items *l, u32 more)
+{
+	struct kvf_free *items;
+	u32 cap;
+
+	if (l->cap - l->nr >= more)
+		return 0;
+	cap = KVF_MAX(l->nr + more, l->cap + l->cap / 2 + 32);
+	items = kvp_alloc_array(cap, sizeof(*items), 0);
+	if (!items)
+		return -KVE_no_memory;
+	if (l->nr)
+		memcpy(items, l->items, l->nr * sizeof(*items));
+	kvp_free(l->items);
+	l->items = items;
+	l->cap = cap;
+	return 0;
+}
+
+static void item_add(struct kv_db *db, struct kve_batch_items *l, u32 segment, u32 block, u32 blocks,
+		     u64 birth)
+{
+	struct kvf_free *it = &l->items[l->nr++];
+	u64 bytes = blocks == KVF_FREE_WHOLE ? db->geo.segment : (u64)blocks << db->geo.block_shift;
+
+	it->segment = cpu_to_le32(segment);
+	it->block = cpu_to_le32(block);
+	it->blocks = cpu_to_le32(blocks);
+	it->reserved = cpu_to_le32(0);
+	it->birth = cpu_to_le64(birth);
+	db->space.pending_bytes += bytes;
+	db->space.freed_total += bytes;
+}
+
+int kve_free_page(struct kv_db *db, struct kve_batch_items *list, const struct kvf_ref *ref)
+{
+	u64 block[2] = { le64_to_cpu(ref->block0), le64_to_cpu(ref->block1) };
+	u32 blocks = le32_to_cpu(ref->blocks), i;
+	int err = 0;
+
+	if (!block[0] || !db->space.seg)
+		return 0;
+	kvp_mutex_lock(&db->space.lock);
+	err = kve_items_reserve(list, 2);
+	for (i = 0; !err && i < 2; i++)
+		if (block[i])
+			item_add(db, list, kve_block_segment(db, block[i]),
+				 (u32)(block[i] & (db->geo.seg_blocks - 1)), blocks,
+				 le64_to_cpu(ref->birth));
+	kvp_mutex_unlock(&db->space.lock);
+	return err;
+}
+
+static u64 ref_bytes(const struct kvf_value_ref *ref)
+{
+	return KVF_ROUND_UP((u64)le16_to_cpu(ref->head_len) + le32_to_cpu(ref->payload_len),
+			    KVF_RECORD_ALIGN);
+}
+
+static void value_account(struct kv_db *db, const struct kvf_value_ref *ref, bool dead)
+{
+	struct kve_space *sp = &db->space;
+	u32 nr = le32_to_cpu(ref->segment);
+	struct kve_segment *s;
+	u64 bytes = ref_bytes(ref);
+
+	kvp_mutex_lock(&sp->lock);
+	if (nr < sp->nr) {
+		s = &sp->seg[nr];
+		if (s->kind == KVF_KIND_LOG && s->gen == le32_to_cpu(ref->segment_gen)) {
+			if (dead && bytes > s->live)
+				bytes = s->live; /* the table understated: fsck reports it */
+			s->live += dead ? -bytes : bytes;
+			sp->live_bytes += dead ? -bytes : bytes;
+			s->touched = true;
+		}
+		if (dead)
+			sp->freed_total += bytes;
+	}
+	kvp_mutex_unlock(&sp->lock);
+}
+
+void kve_value_dead(struct kv_db *db, const struct kvf_value_ref *ref)
+{
+	value_account(db, ref, true);
+}
+
+void kve_value_live(struct kv_db *db, const struct kvf_value_ref *ref)
+{
+	value_account(db, ref, false);
+}
+
+void kve_space_freeze(struct kv_db *db)
+{
+	struct kve_space *sp = &db->space;
+	struct kve_segment *s;
+	u32 i;
+
+	kvp_mutex_lock(&sp->lock);
+	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {
+		s = &sp->seg[i];
+		if (!s->touched)
+			continue;
+		s->touched = false;
+		s->live_frozen = s->live;
+		s->row_dirty = true;
+	}
+	kvp_mutex_unlock(&sp->lock);
+}
+
+int kve_space_reap(struct kv_db *db, u64 replay_lsn, struct kve_batch_items *list)
+{
+	struct kve_space *sp = &db->space;
+	struct kve_segment *s;
+	int err = 0;
+	u32 i;
+
+	kvp_mutex_lock(&sp->lock);
+	for (i = KVF_SEG_FIRST; !err && i < sp->nr; i++) {
+		s = &sp->seg[i];
+		if (s->kind != KVF_KIND_LOG || s->dying || !(s->flags & KVF_SEGMENT_SEALED) ||
+		    s->live_frozen || s->live || s->last_lsn >= replay_lsn)
+			continue;
+		err = kve_items_reserve(list, 1);
+		if (err)
+			break;
+		item_add(db, list, i, 0, KVF_FREE_WHOLE, 0);
+		s->dying = true;
+	}
+	kvp_mutex_unlock(&sp->lock);
+	return err;
+}
+
+static void item_apply(struct kv_db *db, const struct kvf_free *it)
+{
+	struct kve_space *sp = &db->space;
+	u32 nr = le32_to_cpu(it->segment), blocks = le32_to_cpu(it->blocks);
+	struct kve_segment *s = &sp->seg[nr];
+
+	if (blocks != KVF_FREE_WHOLE) {
+		sp->pending_bytes -= (u64)blocks << db->geo.block_shift;
+		units_clear(db, nr, le32_to_cpu(it->block), blocks);
+		return;
+	}
+	sp->pending_bytes -= db->geo.segment;
+	if (s->kind != KVF_KIND_LOG)
+		return;
+	s->kind = KVF_KIND_FREE;
+	s->flags = 0;
+	s->last_lsn = 0;
+	s->dying = false;
+	s->row_dirty = true;
+	sp->free_nr++;
+}
+
+void kve_space_apply(struct kv_db *db, u64 oldest_intact, u64 oldest_reader)
+{
+	struct kve_space *sp = &db->space;
+	struct kve_free_batch *b;
+	u32 i;
+
+	kvp_mutex_lock(&sp->lock);
+	for (b = sp->batches; b; b = b->next) {
+		if ((b->gen > oldest_intact || b->gen > oldest_reader) && !KVP_BUG("reuse-early"))
+			break;
+		for (i = 0; i < b->list.nr; i++)
+			item_apply(db, &b->list.items[i]);
+		b->list.nr = 0; /* its rows go with this checkpoint: segtab.c */
+	}
+	kvp_mutex_unlock(&sp->lock);
+}
+
+void kve_space_trim(struct kv_db *db)
+{
+	struct kve_space *sp = &db->space;
+	u32 i, pool, backed;
+
+	pool = KVF_MAX(sp->nr / 10, 2u);
+	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {
+		kvp_mutex_lock(&sp->lock);
+		backed = sp->seg[i].kind == KVF_KIND_FREE ? sp->seg[i].backed : 0;
+		if (backed && pool) {
+			pool--;
+			backed = 0;
+		}
+		if (backed)
+			sp->seg[i].backed = 0;
+		/* Taken by nobody while it is punched: the lock is held. */
+		if (backed)
+			kvp_dev_discard(db->dev, kve_segment_offset(db, i), backed);
+		kvp_mutex_unlock(&sp->lock);
+	}
+}
+
+u64 kve_space_avail(struct kv_db *db, bool privileged)
+{
+	struct kve_space *sp = &db->space;
+	u64 segments, pages;
+	u32 reserve;
+
+	kvp_mutex_lock(&sp->lock);
+	segments = sp->free_nr + growth_left(db);
+	reserve = privileged ? 0 : reserve_segments(db);
+	segments = segments > reserve ? segments - reserve : 0;
+	pages = (u64)sp->tree_nr * (db->geo.segment - db->geo.block);
+	pages -= KVF_MIN(pages, sp->tree_bytes);
+	kvp_mutex_unlock(&sp->lock);
+	return pages + segments * (db->geo.segment - db->geo.block);
+}
+
+void kve_ref_drop(struct kv_db *db, const struct kvf_ref *ref)
+{
+	u32 blocks = le32_to_cpu(ref->blocks);
+
+	if (ref->block0)
+		kve_blocks_drop(db, le64_to_cpu(ref->block0), blocks);
+	if (ref->block1)
+		kve_blocks_drop(db, le64_to_cpu(ref->block1), blocks);
+}
+
+int kve_ref_take(struct kv_db *db, u32 blocks, bool twin, u64 gen, struct kvf_ref *ref)
+{
+	u64 block;
+	int err;
+
+	memset(ref, 0, sizeof(*ref));
+	err = kve_blocks_take(db, blocks, KVF_NO_SEGMENT, 0, &block);
+	if (err)
+		return err;
+	ref->block0 = cpu_to_le64(block);
+	ref->blocks = cpu_to_le32(blocks);
+	ref->birth = cpu_to_le64(gen);
+	if (!twin)
+		return 0;
+	err = kve_blocks_take(db, blocks, kve_block_segment(db, block), 1, &block);
+	if (err) {
+		kve_ref_drop(db, ref);
+		memset(ref, 0, sizeof(*ref));
+		return err;
+	}
+	ref->block1 = cpu_to_le64(block);
+	return 0;
+}

@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * stream.c - values as streams, and large values.
+ *
+ * A value beyond one chunk is an object: its chunks are entries of the hidden objects tree, written as
+ * they come, under a "pending" row. Committing replaces that row by the entry in the user's tree, in one
+ * transaction. Deleting leaves a "doomed" row, and the chunks go step by step. A crash in between finds
+ * the row: pending objects become doomed ones at the next opening.
+ */
+#include "kve.h"
+
+#define DOOMED_STEP 64u
+
+struct kv_writer {
+	struct kv_db *db;
+	struct kv_tree *tree;
+	u8 *key;
+	u32 key_len;
+	u8 *buf; /* one chunk */
+	u32 used;
+	u64 object, chunks, length;
+	bool failed;
+};
+
+struct kv_reader {
+	struct kv_db *db;
+	struct kv_read *read; /* for objects */
+	bool own_read;
+	struct kvf_object object;
+	u8 *value; /* smaller values: all of it */
+	u64 length, pos;
+	u8 *chunk;
+	u64 chunk_nr; /* + 1; 0: none in chunk */
+};
+
+void kve_object_key(u8 *buf, u8 class, u64 object, u64 chunk)
+{
+	buf[0] = class;
+	kvf_put_be64(buf + 1, object);
+	if (class == KVF_OBJECT_CHUNK)
+		kvf_put_be64(buf + 9, chunk);
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+int kv_writer_open(kv_db *db, kv_tree *tree, const void *key, size_t key_len, kv_writer **out)
+{
+	struct kv_writer *w;
+	int err = kve_enter(db, true);
+
+	if (!err)
+		err = kve_key_check(db, key, key_len);
+	if (err)
+		return kve_return(db, err);
+	w = kvp_alloc(sizeof(*w), KVP_ZERO);
+	if (w) {
+		w->key = kvp_alloc(key_len, 0);
+		w->buf = kvp_alloc(db->geo.chunk_bytes, 0);
+	}
+	if (!w || !w->key || !w->buf) {
+		if (w)
+			kvp_free(w->key);
+		kvp_free(w);
+		return kve_return(db, -KVE_no_memory);
+	}
+	w->db = db;
+	w->tree = kve_tree_of(db, tree);
+	memcpy(w->key, key, key_len);
+	w->key_len = (u32)key_len;
+	kvp_add(&db->handles, 1u);
+	*out = w;
+	return 0;
+}
+
+static void writer_free(struct kv_writer *w)
+{
+	kvp_sub(&w->db->handles, 1u);
+	kvp_free(w->key);
+	kvp_free(w->buf);
+	kvp_free(w);
+}
+
+static int object_begin(struct kv_writer *w)
+{
+	struct kv_db *db = w->db;
+	u8 key[KVE_OBJECT_KEY_BYTES];
+	struct kve_op op = { .tree = db->objects, .kind = KVF_RECORD_PUT, .key = key,
+			     .key_len = KVE_OBJECT_ROW_BYTES, .value = key };
+
+	kvp_mutex_lock(&db->writer);
+	w->object = db->next_object++;
+	kvp_mutex_unlock(&db->writer);
+	kve_object_key(key, KVF_OBJECT_PENDING, w->object, 0);
+	return kve_commit(db, &op, 1, KV_MEMORY);
+}
+
+static int chunk_write(struct kv_writer *w)
+{
+	u8 key[KVE_OBJECT_KEY_BYTES];
+	struct kve_op op = { .tree = w->db->objects, .kind = KVF_RECORD_EXTENT, .key = key,
+			     .key_len = sizeof(key), .value = w->buf, .value_len = w->used };
+	int err = w->object ? 0 : object_begin(w);
+
+	if (!err) {
+		kve_object_key(key, KVF_OBJECT_CHUNK, w->object, w->chunks);
+		err = kve_commit(w->db, &op, 1, KV_MEMORY);
+	}
+	if (err) {
+		w->failed = true;
+		return err;
+	}
+	w->chunks++;
+	w->used = 0;
+	return 0;
+}
+
+int kv_writer_write(kv_writer *w, const void *data, size_t len)
+{
+	int err = kve_enter(w->db, true);
+	size_t part;
+
+	if (!err && w->failed)
+		err = -KVE_invalid;
+	while (!err && len) {
+		if (w->used == w->db->geo.chunk_bytes)
+			err = chunk_write(w);
+		if (err)
+			break;
+		part = KVF_MIN(len, (size_t)(w->db->geo.chunk_bytes - w->used));
+		memcpy(w->buf + w->used, data, part);
+		w->used += (u32)part;
+		w->length += part;
+		data = (const u8 *)data + part;
+		len -= part;
+	}
+	return kve_return(w->db, err);
+}
+
+static int object_commit(struct kv_writer *w, u32 flags)
+{
+	u8 pending[KVE_OBJECT_KEY_BYTES];
+	struct kvf_object o = { .object = cpu_to_le64(w->object), .length = cpu_to_le64(w->length),
+				.chunk_bytes = cpu_to_le32(w->db->geo.chunk_bytes) };
+	struct kve_op ops[2] = {
+		{ .tree = w->tree, .kind = KVF_RECORD_PUT, .flags = KVF_RECORD_OBJECT, .key = w->key,
+		  .key_len = w->key_len, .value = &o, .value_len = sizeof(o) },
+		{ .tree = w->db->objects, .kind = KVF_RECORD_DELETE, .key = pending,
+		  .key_len = KVE_OBJECT_ROW_BYTES },
+	};
+	int err = w->used ? chunk_write(w) : 0;
+
+	kve_object_key(pending, KVF_OBJECT_PENDING, w->object, 0);
+	return err ? err : kve_commit(w->db, ops, 2, flags & 0xf);
+}
+
+/* Chunks of a stream that was given up: as if the value had been deleted. */
+static int object_abort(struct kv_db *db, u64 object)
+{
+	u8 pending[KVE_OBJECT_KEY_BYTES], doomed[KVE_OBJECT_KEY_BYTES];
+	struct kve_op ops[2] = {
+		{ .tree = db->objects, .kind = KVF_RECORD_DELETE, .key = pending,
+		  .key_len = KVE_OBJECT_ROW_BYTES },
+		{ .tree = db->objects, .kind = KVF_RECORD_PUT, .key = doomed,
+		  .key_len = KVE_OBJECT_ROW_BYTES, .value = doomed },
+	};
+	int err;
+
+	kve_object_key(pending, KVF_OBJECT_PENDING, object, 0);
+	kve_object_key(doomed, KVF_OBJECT_DOOMED, object, 0);
+	err = kve_commit(db, ops, 2, KV_MEMORY);
+	if (!err)
+		db->doomed = true;
+	return err;
+}
+
+int kv_writer_commit(kv_writer *w, uint32_t flags)
+{
+	struct kv_db *db = w->db;
+	struct kve_op op = { .tree = w->tree, .kind = KVF_RECORD_PUT, .key = w->key,
+			     .key_len = w->key_len, .value = w->buf, .value_len = w->used };
+	int err = kve_enter(db, true);
+
+	if (!err && w->failed)
+		err = -KVE_invalid;
+	if (!err)
+		err = w->object ? object_commit(w, flags) : kve_commit(db, &op, 1, flags & 0xf);
+	if (err && w->object && !kvp_load(&db->degraded))
+		object_abort(db, w->object);
+	writer_free(w);
+	kvp_add(&db->puts, 1u);
+	return kve_return(db, err);
+}
+
+void kv_writer_abort(kv_writer *w)
+{
+	if (w->object && !kve_enter(w->db, true))
+		object_abort(w->db, w->object);
+	writer_free(w);
+}
+
+/* ---- deleting in steps -------------------------------------------------------------------------- */
+
+struct collect {
+	struct kv_db *db;
+	u8 *keys; /* DOOMED_STEP of key_max bytes */
+	u32 len[DOOMED_STEP];
+	u32 nr, most;
+	u8 class;
+	u64 object;
+	bool any; /* every key */
+};
+
+static int collect_key(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *cell, u32 cell_len)
+{
+	struct collect *c = arg;
+
+	(void)flags;
+	(void)cell;
+	(void)cell_len;
+	if (!c->any && (key[0] != c->class || (c->object && kvf_get_be64(key + 1) != c->object)))
+		return -KVE_end;
+	memcpy(c->keys + (size_t)c->nr * c->db->geo.key_max, key, key_len);
+	c->len[c->nr++] = key_len;
+	return c->nr == c->most ? -KVE_end : 0;
+}
+
+static int collect_run(struct collect *c, struct kv_tree *t, const u8 *from, u32 len)
+{
+	u8 *page = kvp_iobuf_alloc(c->db->geo.frame);
+	int err;
+
+	if (!page)
+		return -KVE_no_memory;
+	c->nr = 0;
+	err = kve_tree_each(t, KVE_LIVE, from, len, page, collect_key, c);
+	kvp_iobuf_free(page, c->db->geo.frame);
+	return err == -KVE_end ? 0 : err;
+}
+
+static int delete_collected(struct collect *c, struct kv_tree *t)
+{
+	struct kve_op *ops = kvp_alloc_array(DOOMED_STEP, sizeof(*ops), KVP_ZERO);
+	u32 i;
+	int err;
+
+	if (!ops)
+		return -KVE_no_memory;
+	for (i = 0; i < c->nr; i++) {
+		ops[i].tree = t;
+		ops[i].kind = KVF_RECORD_DELETE;
+		ops[i].key = c->keys + (size_t)i * c->db->geo.key_max;
+		ops[i].key_len = c->len[i];
+	}
+	err = kve_commit(c->db, ops, c->nr, KV_MEMORY);
+	kvp_free(ops);
+	return err;
+}
+
+/* Chunks of the first doomed object, then its row. */
+static int objects_step(struct collect *c, bool *more)
+{
+	u8 key[KVE_OBJECT_KEY_BYTES];
+	int err;
+
+	key[0] = KVF_OBJECT_DOOMED;
+	c->class = KVF_OBJECT_DOOMED;
+	c->object = 0;
+	c->most = 1;
+	err = collect_run(c, c->db->objects, key, 1);
+	if (err || !c->nr)
+		return err;
+	*more = true;
+	c->object = kvf_get_be64(c->keys + 1);
+	kve_object_key(key, KVF_OBJECT_CHUNK, c->object, 0);
+	c->class = KVF_OBJECT_CHUNK;
+	c->most = DOOMED_STEP;
+	err = collect_run(c, c->db->objects, key, sizeof(key));
+	if (!err && !c->nr) {
+		kve_object_key(c->keys, KVF_OBJECT_DOOMED, c->object, 0);
+		c->len[0] = KVE_OBJECT_ROW_BYTES;
+		c->nr = 1;
+	}
+	return err ? err : delete_collected(c, c->db->objects);
+}
+
+static int tree_step(struct collect *c, struct kv_tree *t, bool *more)
+{
+	int err;
+
+	c->any = true;
+	c->most = DOOMED_STEP;
+	err = collect_run(c, t, NULL, 0);
+	c->any = false;
+	if (err)
+		return err;
+	*more = true;
+	if (c->nr)
+		return delete_collected(c, t);
+	return kve_tree_gone(c->db, t);
+}
+
+int kve_doomed_step(struct kv_db *db, bool *more)
+{
+	struct collect c = { .db = db };
+	struct kv_tree *t;
+	int err;
+
+	*more = false;
+	c.keys = kvp_alloc_array(DOOMED_STEP, db->geo.key_max, 0);
+	if (!c.keys)
+		return -KVE_no_memory;
+	err = objects_step(&c, more);
+	for (t = db->trees; t && !err && !*more; t = t->next)
+		if (t->dropped && !t->gone_gen)
+			err = tree_step(&c, t, more);
+	if (!err && !*more)
+		db->doomed = false;
+	kvp_free(c.keys);
+	return err;
+}
+
+/* Streams of a process that has died: delete what they had written. */
+int kve_pending_doom(struct kv_db *db)
+{
+	struct collect c = { .db = db, .class = KVF_OBJECT_PENDING, .most = 1 };
+	u8 first = KVF_OBJECT_PENDING;
+	int err;
+
+	c.keys = kvp_alloc_array(DOOMED_STEP, db->geo.key_max, 0);
+	if (!c.keys)
+		return -KVE_no_memory;
+	do {
+		err = collect_run(&c, db->objects, &first, 1);
+		if (!err && c.nr)
+			err = object_abort(db, kvf_get_be64(c.keys + 1));
+	} while (!err && c.nr);
+	c.class = first = KVF_OBJECT_DOOMED;
+	if (!err)
+		err = collect_run(&c, db->objects, &first, 1);
+	if (!err && c.nr)
+		db->doomed = true;
+	kvp_free(c.keys);
+	return err;
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static int chunk_read(struct kv_db *db, u64 gen, const struct kvf_object *o, u64 nr, u8 *buf)
+{
+	u64 length = le64_to_cpu(o->length), size = le32_to_cpu(o->chunk_bytes);
+	u64 want = KVF_MIN(size, length - nr * size);
+	u8 key[KVE_OBJECT_KEY_BYTES];
+	struct kve_entry e;
+	int err;
+
+	kve_object_key(key, KVF_OBJECT_CHUNK, le64_to_cpu(o->object), nr);
+	err = kve_tree_get(db->objects, gen, key, sizeof(key), &e, buf, (size_t)want);
+	if (err == -KVE_not_found)
+		return kve_fail(db, KVE_corrupt_value, "chunk %llu of large value %llu is missing; run "
+				"'kvs-fsck -n %s'", nr, (u64)le64_to_cpu(o->object), db->dev->name);
+	if (err)
+		return err;
+	if (e.value_len != want || (e.flags & KVF_CELL_KIND) == KVF_CELL_OBJECT)
+		return kve_fail(db, KVE_corrupt_value, "chunk %llu of large value %llu: %s", nr,
+				(u64)le64_to_cpu(o->object), kvf_finding_text(KVF_F_object_size));
+	if (e.flags & KVF_CELL_POISON)
+		return kve_fail(db, KVE_corrupt_value, "chunk %llu of large value %llu: %s", nr,
+				(u64)le64_to_cpu(o->object), kvf_finding_text(KVF_F_value_poison));
+	if ((e.flags & KVF_CELL_KIND) != KVF_CELL_REF)
+		return 0;
+	return kve_value_read(db, KVF_TREE_OBJECTS, &e.ref, key, sizeof(key), buf);
+}
+
+int kve_object_read(struct kv_db *db, u64 gen, const struct kvf_object *o, u64 offset, void *out,
+		    size_t len)
+{
+	u32 size = le32_to_cpu(o->chunk_bytes);
+	u64 nr = offset / KVF_MAX(size, 1u), part, skip;
+	u8 *buf;
+	int err = 0;
+
+	if (!size || size > db->geo.chunk_bytes)
+		return kve_fail(db, KVE_corrupt_value, "large value %llu: %s",
+				(u64)le64_to_cpu(o->object), kvf_finding_text(KVF_F_object_size));
+	buf = kvp_alloc(size, 0);
+	if (!buf)
+		return -KVE_no_memory;
+	for (skip = offset - nr * size; len && !err; nr++, skip = 0) {
+		err = chunk_read(db, gen, o, nr, buf);
+		part = KVF_MIN((u64)len, KVF_MIN((u64)size, le64_to_cpu(o->length) - nr * size) - skip);
+		if (!err)
+			memcpy(out, buf + skip, (size_t)part);
+		out = (u8 *)out + part;
+		len -= (size_t)part;
+	}
+	kvp_free(buf);
+	return err;
+}
+
+int kve_reader_entry(struct kv_db *db, struct kv_read *r, struct kv_tree *t, const void *key, u32 key_len,
+		     const struct kve_entry *e, const u8 *inline_value, kv_reader **out)
+{
+	struct kv_reader *rd = kvp_alloc(sizeof(*rd), KVP_ZERO);
+	int err = 0;
+
+	if (!rd)
+		return -KVE_no_memory;
+	rd->db = db;
+	rd->length = e->value_len;
+	if ((e->flags & KVF_CELL_KIND) == KVF_CELL_OBJECT) {
+		rd->object = e->object;
+		rd->chunk = kvp_alloc(db->geo.chunk_bytes, 0);
+		if (!rd->chunk)
+			err = -KVE_no_memory;
+		else if (!le32_to_cpu(e->object.chunk_bytes) ||
+			 le32_to_cpu(e->object.chunk_bytes) > db->geo.chunk_bytes)
+			err = kve_fail(db, KVE_corrupt_value, "large value: %s",
+				       kvf_finding_text(KVF_F_object_size));
+		rd->read = r;
+		r->uses++;
+	} else {
+		rd->value = kvp_alloc(KVF_MAX((size_t)e->value_len, (size_t)db->geo.item_max), 0);
+		if (!rd->value)
+			err = -KVE_no_memory;
+		else if ((e->flags & KVF_CELL_KIND) == KVF_CELL_REF)
+			err = kve_value_read(db, t->id, &e->ref, key, key_len, rd->value);
+		else
+			memcpy(rd->value, inline_value, (size_t)e->value_len);
+	}
+	if (err) {
+		kv_reader_close(rd);
+		return err;
+	}
+	*out = rd;
+	return 0;
+}
+
+int kv_reader_open(kv_db *db, kv_read *r, kv_tree *tree, const void *key, size_t key_len, kv_reader **out,
+		   uint64_t *value_len)
+{
+	struct kv_tree *t = kve_tree_of(db, tree);
+	struct kv_read *own = NULL;
+	struct kv_reader *rd = NULL;
+	struct kve_entry e;
+	u8 *value = NULL;
+	int err = kve_enter(db, false);
+
+	if (!err)
+		err = kve_key_check(db, key, key_len);
+	if (!err && !r)
+		err = kve_read_begin(db, true, &own);
+	if (!err)
+		err = kve_read_check(r ? r : own);
+	if (!err && !(value = kvp_alloc(db->geo.item_max, 0)))
+		err = -KVE_no_memory;
+	if (!err)
+		err = kve_tree_get(t, (r ? r : own)->gen, key, (u32)key_len, &e, value, db->geo.item_max);
+	if (!err && (e.flags & KVF_CELL_POISON))
+		err = kve_fail(db, KVE_corrupt_value, "%s", kvf_finding_text(KVF_F_value_poison));
+	if (!err)
+		err = kve_reader_entry(db, r ? r : own, t, key, (u32)key_len, &e, value, &rd);
+	if (!err && rd->read == own && own)
+		rd->own_read = true;
+	else if (own)
+		kve_read_end(own);
+	kvp_free(value);
+	if (!err) {
+		*out = rd;
+		if (value_len)
+			*value_len = rd->length;
+	}
+	return kve_return(db, err);
+}
+
+int kv_reader_read(kv_reader *rd, void *buf, size_t len, size_t *got)
+{
+	u64 left = rd->length - rd->pos, size = le32_to_cpu(rd->object.chunk_bytes), nr, skip;
+	int err = kve_enter(rd->db, false);
+	size_t part, done = 0;
+
+	len = (size_t)KVF_MIN((u64)len, left);
+	if (!err && rd->value) {
+		memcpy(buf, rd->value + rd->pos, len);
+		done = len;
+	}
+	while (!err && done < len) {
+		nr = (rd->pos + done) / size;
+		skip = (rd->pos + done) % size;
+		err = kve_read_check(rd->read);
+		if (!err && rd->chunk_nr != nr + 1) {
+			rd->chunk_nr = 0;
+			err = chunk_read(rd->db, rd->read->gen, &rd->object, nr, rd->chunk);
+			if (!err)
+				rd->chunk_nr = nr + 1;
+		}
+		if (err)
+			break;
+		part = (size_t)KVF_MIN((u64)(len - done), size - skip);
+		memcpy((u8 *)buf + done, rd->chunk + skip, part);
+		done += part;
+	}
+	rd->pos += done;
+	*got = done;
+	return kve_return(rd->db, err);
+}
+
+int kv_reader_seek(kv_reader *rd, uint64_t offset)
+{
+	rd->pos = KVF_MIN((u64)offset, rd->length);
+	return 0;
+}
+
+void kv_reader_close(kv_reader *rd)
+{
+	if (rd->read)
+		rd->read->uses--;
+	if (rd->own_read)
+		kve_read_end(rd->read);
+	kvp_free(rd->value);
+	kvp_free(rd->chunk);
+	kvp_free(rd);
+}

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * tree.c - looking things up: descent in the live state or a frozen generation.
+ *
+ * A descent runs under the shared tree lock and never waits for I/O: when a page is missing it says so,
+ * the lock is dropped, the page is read, and the descent starts anew; the page is attached only if the
+ * same place still wants it. A page that only a frozen image refers to is read into the caller's buffer
+ * instead. A page that cannot be read is an error only if the tree still refers to it afterwards.
+ */
+#include "kve.h"
+
+#define ROUNDS_MAX 1000u /* restarts because of eviction under pressure */
+
+bool kve_image_at(struct kve_frame *f, u64 gen, struct kve_image *im)
+{
+	struct kve_shadow *sh;
+
+	im->live = f->gen <= gen;
+	im->page = f->page;
+	im->kids = f->kids;
+	for (sh = im->live ? NULL : f->shadow; sh; sh = sh->next)
+		if (sh->gen <= gen) {
+			im->page = sh->page;
+			im->kids = sh->kids;
+			return true;
+		}
+	return im->live;
+}
+
+struct kve_head *kve_head_at(struct kv_tree *t, u64 gen)
+{
+	struct kve_head *h;
+
+	if (t->head.gen <= gen)
+		return &t->head;
+	for (h = t->shadow; h; h = h->next)
+		if (h->gen <= gen)
+			return h;
+	return NULL;
+}
+
+static u32 child_index(const u8 *page, u32 frame, enum kve_seek seek, const void *key, u32 len)
+{
+	bool exact;
+	u32 i;
+
+	if (seek == KVE_SEEK_LAST)
+		return kve_node_nr(page) - 1;
+	if (seek == KVE_SEEK_KEY)
+		return kve_node_child(page, frame, key, len);
+	i = kve_node_search(page, frame, key, len, &exact);
+	return i ? i - 1 : 0;
+}
+
+static void child_ref(struct kvf_ref *ref, const u8 *page, u32 frame, u32 i)
+{
+	u32 len;
+	u8 flags;
+
+	memcpy(ref, kvf_page_cell(page, frame, i, &len, &flags), sizeof(*ref));
+}
+
+/*
+ * 0: *leaf and *im are set. -KVE_need_page: *need says what, *parent and *slot where. -KVE_not_found: the
+ * tree was empty. Tree lock held.
+ */
+static int descend(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len,
+		   struct kve_frame **leaf, struct kve_image *im, struct kve_need *need,
+		   struct kve_frame **parent, u32 *slot)
+{
+	struct kve_head *h = kve_head_at(t, gen);
+	u32 frame = t->db->geo.frame, depth, i;
+	struct kve_frame *f, *kid;
+
+	if (!h)
+		return -KVE_not_found;
+	*parent = NULL;
+	need->ref = h->ref;
+	need->level = -1;
+	need->live = h == &t->head;
+	f = h->root;
+	if (!f)
+		return h->ref.block0 ? -KVE_need_page : -KVE_not_found;
+	for (depth = 0; depth < KVF_DEPTH_MAX; depth++) {
+		kve_frame_touch(f);
+		if (!kve_image_at(f, gen, im))
+			return -KVE_not_found;
+		if (!f->level) {
+			*leaf = f;
+			return 0;
+		}
+		i = child_index(im->page, frame, seek, key, len);
+		kid = im->kids[i];
+		if (!kid) {
+			child_ref(&need->ref, im->page, frame, i);
+			need->level = f->level - 1;
+			need->live = im->live;
+			*parent = f;
+			*slot = i;
+			return -KVE_need_page;
+		}
+		f = kid;
+	}
+	return -KVE_corrupt_page;
+}
+
+static bool same_ref(const struct kvf_ref *a, const struct kvf_ref *b)
+{
+	return !memcmp(a, b, sizeof(*a));
+}
+
+/* Hang f where the descent wants it, if it still does. */
+static void attach(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len,
+		   struct kve_frame *f)
+{
+	struct kve_frame *leaf, *parent;
+	struct kve_image im;
+	struct kve_need need;
+	u32 slot = 0;
+
+	kvp_rwsem_down_write(&t->db->tree_lock);
+	if (descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot) == -KVE_need_page &&
+	    need.live && same_ref(&need.ref, &f->ref)) {
+		f->parent = parent;
+		if (parent) {
+			parent->kids[slot] = f;
+			parent->kids_nr++;
+		} else {
+			t->head.root = f;
+		}
+		kve_frame_insert(t->db, f);
+		f = NULL;
+	}
+	kvp_rwsem_up_write(&t->db->tree_lock);
+	if (f)
+		kve_frame_free(t->db, f);
+}
+
+/* The page of need could not be read: does the tree still want this very page? */
+static bool still_wanted(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len,
+			 const struct kve_need *was)
+{
+	struct kve_frame *leaf, *parent;
+	struct kve_image im;
+	struct kve_need need;
+	u32 slot;
+	bool same;
+
+	kvp_rwsem_down_read(&t->db->tree_lock);
+	same = descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot) == -KVE_need_page &&
+	       same_ref(&need.ref, &was->ref);
+	kvp_rwsem_up_read(&t->db->tree_lock);
+	return same;
+}
+
+/* Bring in what a descent lacked. */
+static int bring(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len,
+		 const struct kve_need *need)
+{
+	struct kve_frame *f;
+	int err = kve_page_load(t->db, t, &need->ref, need->level, &f);
+
+	if (!err)
+		attach(t, gen, seek, key, len, f);
+	else if (err != -KVE_no_memory && !still_wanted(t, gen, seek, key, len, need))
+		return 0;
+	return err;
+}
+
+int kve_tree_leaf(struct kv_tree *t, const void *key, u32 len, struct kve_frame **leaf)
+{
+	struct kve_frame *parent;
+	struct kve_image im;
+	struct kve_need need;
+	u32 slot, round;
+	int err;
+
+	*leaf = NULL;
+	for (round = 0; round < ROUNDS_MAX; round++) {
+		kvp_rwsem_down_read(&t->db->tree_lock);
+		err = descend(t, KVE_LIVE, KVE_SEEK_KEY, key, len, leaf, &im, &need, &parent, &slot);
+		if (!err)
+			kvp_add(&(*leaf)->pins, 1u);
+		kvp_rwsem_up_read(&t->db->tree_lock);
+		if (err != -KVE_need_page)
+			return err == -KVE_not_found ? 0 : err;
+		err = bring(t, KVE_LIVE, KVE_SEEK_KEY, key, len, &need);
+		if (err)
+			return err;
+	}
+	return -KVE_no_memory;
+}
+
+/* Walk down by refs alone, in the caller's buffer. */
+static int private_descent(struct kv_tree *t, enum kve_seek seek, const void *key, u32 len,
+			   const struct kve_need *need, u8 *page)
+{
+	struct kvf_ref ref = need->ref;
+	int level = need->level, err;
+
+	for (;;) {
+		err = kve_page_read(t->db, t->id, t->name, &ref, level, page);
+		if (err)
+			return err;
+		level = ((struct kvf_page *)page)->level;
+		if (!level)
+			return 0;
+		child_ref(&ref, page, t->db->geo.frame, child_index(page, t->db->geo.frame, seek, key, len));
+		level--;
+	}
+}
+
+int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page)
+{
+	struct kve_frame *leaf, *parent;
+	struct kve_image im;
+	struct kve_need need;
+	u32 slot, round;
+	int err;
+
+	for (round = 0; round < ROUNDS_MAX; round++) {
+		kvp_rwsem_down_read(&t->db->tree_lock);
+		err = descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot);
+		if (!err)
+			memcpy(page, im.page, t->db->geo.frame);
+		kvp_rwsem_up_read(&t->db->tree_lock);
+		if (err != -KVE_need_page)
+			return err;
+		if (!need.live)
+			return private_descent(t, seek, key, len, &need, page);
+		err = bring(t, gen, seek, key, len, &need);
+		if (err)
+			return err;
+	}
+	return -KVE_no_memory;
+}
+
+/* ---- entries --------------------------------------------------------------------------------- */
+
+void kve_entry_decode(struct kve_entry *e, u8 flags, const u8 *cell, u32 len, const u8 **value)
+{
+	u32 ext = 0;
+
+	memset(e, 0, sizeof(*e));
+	e->flags = flags;
+	if (flags & KVF_CELL_EXT)
+		ext = KVF_MIN((u32)cell[0] * 8, len);
+	e->len = len - ext;
+	*value = cell + ext;
+	switch (flags & KVF_CELL_KIND) {
+	case KVF_CELL_REF:
+		memcpy(&e->ref, *value, sizeof(e->ref));
+		e->value_len = le32_to_cpu(e->ref.payload_len);
+		break;
+	case KVF_CELL_OBJECT:
+		memcpy(&e->object, *value, sizeof(e->object));
+		e->value_len = le64_to_cpu(e->object.length);
+		break;
+	default:
+		e->inline_len = e->len;
+		e->value_len = e->len;
+	}
+}
+
+static int entry_find(const u8 *page, u32 frame, const void *key, u32 len, struct kve_entry *e, void *buf,
+		      size_t cap)
+{
+	const u8 *cell, *value;
+	u32 i, cell_len;
+	bool exact;
+	u8 flags;
+
+	i = kve_node_search(page, frame, key, len, &exact);
+	if (!exact)
+		return -KVE_not_found;
+	cell = kvf_page_cell(page, frame, i, &cell_len, &flags);
+	kve_entry_decode(e, flags, cell, cell_len, &value);
+	if (e->inline_len && e->inline_len <= cap)
+		memcpy(buf, value, e->inline_len);
+	return 0;
+}
+
+static int get_private(struct kv_tree *t, const void *key, u32 len, const struct kve_need *need,
+		       struct kve_entry *e, void *buf, size_t cap)
+{
+	u8 *page = kvp_iobuf_alloc(t->db->geo.frame);
+	int err;
+
+	if (!page)
+		return -KVE_no_memory;
+	err = private_descent(t, KVE_SEEK_KEY, key, len, need, page);
+	if (!err)
+		err = entry_find(page, t->db->geo.frame, key, len, e, buf, cap);
+	kvp_iobuf_free(page, t->db->geo.frame);
+	return err;
+}
+
+int kve_tree_get(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kve_entry *e, void *buf,
+		 size_t cap)
+{
+	struct kve_frame *leaf, *parent;
+	struct kve_image im;
+	struct kve_need need;
+	u32 slot, round;
+	int err;
+
+	for (round = 0; round < ROUNDS_MAX; round++) {
+		kvp_rwsem_down_read(&t->db->tree_lock);
+		err = descend(t, gen, KVE_SEEK_KEY, key, len, &leaf, &im, &need, &parent, &slot);
+		if (!err)
+			err = entry_find(im.page, t->db->geo.frame, key, len, e, buf, cap);
+		kvp_rwsem_up_read(&t->db->tree_lock);
+		if (err != -KVE_need_page)
+			return err;
+		if (!need.live)
+			return get_private(t, key, len, &need, e, buf, cap);
+		err = bring(t, gen, KVE_SEEK_KEY, key, len, &need);
+		if (err && KVP_BUG("eio-not-found"))
+			err = -KVE_not_found;
+		if (err)
+			return err;
+	}
+	return -KVE_no_memory;
+}
+
+/* ---- walking in key order ---------------------------------------------------------------------- */
+
+static int each_in_leaf(struct kv_tree *t, const u8 *page, const u8 *from, u32 len, u8 *key,
+			int (*fn)(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *cell,
+				  u32 cell_len),
+			void *arg)
+{
+	u32 frame = t->db->geo.frame, i, nr = kve_node_nr(page), cell_len, key_len;
+	const u8 *cell;
+	bool exact;
+	u8 flags;
+	int err = 0;
+
+	for (i = kve_node_search(page, frame, from, len, &exact); i < nr && !err; i++) {
+		key_len = kvf_page_key(page, frame, i, key);
+		cell = kvf_page_cell(page, frame, i, &cell_len, &flags);
+		err = fn(arg, key, key_len, flags, cell, cell_len);
+	}
+	return err;
+}
+
+int kve_tree_each(struct kv_tree *t, u64 gen, const void *from, u32 len, u8 *page,
+		  int (*fn)(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *cell, u32 cell_len),
+		  void *arg)
+{
+	u8 *next = kvp_alloc_array(2, t->db->geo.key_max + 1, 0);
+	u8 *key = next + t->db->geo.key_max + 1;
+	const u8 *upper;
+	u32 next_len = len;
+	int err;
+
+	if (!next)
+		return -KVE_no_memory;
+	if (len)
+		memcpy(next, from, len);
+	for (;;) {
+		err = kve_leaf_copy(t, gen, KVE_SEEK_KEY, next, next_len, page);
+		if (err)
+			break;
+		err = each_in_leaf(t, page, next, next_len, key, fn, arg);
+		upper = kvf_page_upper(page, t->db->geo.frame, &len);
+		if (err || !upper)
+			break;
+		memcpy(next, upper, len);
+		next_len = len;
+	}
+	kvp_free(next);
+	return err == -KVE_not_found ? 0 : err;
+}
+
+/* ---- around damage ----------------------------------------------------------------------------- */
+
+/* Refs on the way to key, from memory where pages are resident. Tree lock held. */
+static int resident_upper(struct kv_tree *t, u64 gen, const void *key, u32 len, u8 *out, u32 *out_len,
+			  struct kvf_ref *ref, int *level)
+{
+	u32 frame = t->db->geo.frame, depth, i;
+	struct kve_head *h = kve_head_at(t, gen);
+	struct kve_frame *f = h ? h->root : NULL;
+	struct kve_image im;
+
+	*level = -1;
+	if (!h)
+		return -KVE_not_found;
+	*ref = h->ref;
+	for (depth = 0; f && f->level && depth < KVF_DEPTH_MAX && kve_image_at(f, gen, &im); depth++) {
+		i = kve_node_child(im.page, frame, key, len);
+		if (i + 1 < kve_node_nr(im.page))
+			*out_len = kvf_page_key(im.page, frame, i + 1, out);
+		child_ref(ref, im.page, frame, i);
+		*level = f->level - 1;
+		f = im.kids[i];
+	}
+	return f ? -KVE_restart : 0;
+}
+
+int kve_damage_end(struct kv_tree *t, u64 gen, const void *key, u32 len, u8 *out, u32 *out_len)
+{
+	u8 *page = kvp_iobuf_alloc(t->db->geo.frame), *upper = kvp_alloc(t->db->geo.key_max, 0);
+	struct kvf_ref ref;
+	u32 i, upper_len = 0;
+	int level, err = page && upper ? 0 : -KVE_no_memory;
+
+	if (!err) {
+		kvp_rwsem_down_read(&t->db->tree_lock);
+		err = resident_upper(t, gen, key, len, upper, &upper_len, &ref, &level);
+		kvp_rwsem_up_read(&t->db->tree_lock);
+	}
+	while (!err && level && !kve_page_read(t->db, t->id, t->name, &ref, level, page)) {
+		level = ((struct kvf_page *)page)->level;
+		if (!level)
+			break;
+		i = kve_node_child(page, t->db->geo.frame, key, len);
+		if (i + 1 < kve_node_nr(page))
+			upper_len = kvf_page_key(page, t->db->geo.frame, i + 1, upper);
+		child_ref(&ref, page, t->db->geo.frame, i);
+		level--;
+	}
+	if (!err) {
+		memcpy(out, upper, upper_len);
+		*out_len = upper_len;
+	}
+	kvp_iobuf_free(page, t->db->geo.frame);
+	kvp_free(upper);
+	return err;
+}

@@ -1,0 +1,608 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * tree_change.c - changing a leaf: prepare what may fail, then apply what may not.
+ *
+ * Preparing (writer lock, no other lock held) brings the leaf in and pins it, copies images that frozen
+ * generations need to shadows, and fills a reserve of frames for splits. Applying (tree lock exclusive)
+ * changes slots and cannot fail. Between the two stands the log.
+ *
+ * Invariant: an image of a generation that is pinned never changes; a live frame never moves.
+ */
+#include "kve.h"
+
+/* ---- shadows --------------------------------------------------------------------------------- */
+
+static bool shadow_wanted(const struct kv_db *db, const struct kv_tree *t, u64 gen)
+{
+	return !t->system && gen < db->open_gen && kvp_load(&db->pinned) > gen;
+}
+
+static void shadow_list(struct kv_db *db, struct kve_frame *f)
+{
+	if (f->shadow_listed)
+		return;
+	f->shadow_listed = true;
+	f->shadow_next = db->shadowed;
+	db->shadowed = f;
+}
+
+int kve_frame_prepare(struct kv_db *db, struct kve_frame *f)
+{
+	struct kve_shadow *sh;
+	u32 i, nr;
+
+	if (!shadow_wanted(db, f->tree, f->gen))
+		return 0;
+	if (kvp_load(&db->cache.frames) + kvp_load(&db->cache.shadows) >= db->cache.limit)
+		kve_cache_shrink(db, 1);
+	sh = kvp_alloc(sizeof(*sh), KVP_ZERO);
+	if (!sh)
+		return -KVE_no_memory;
+	sh->page = kve_image_alloc(db);
+	if (sh->page && f->level)
+		sh->kids = kve_kids_alloc(db);
+	if (!sh->page || (f->level && !sh->kids)) {
+		kve_image_free(db, sh->page);
+		kvp_free(sh);
+		return -KVE_no_memory;
+	}
+	kvp_rwsem_down_write(&db->tree_lock);
+	memcpy(sh->page, f->page, db->geo.frame);
+	nr = f->level ? kve_node_nr(f->page) : 0;
+	for (i = 0; i < nr; i++) {
+		sh->kids[i] = f->kids[i];
+		if (sh->kids[i])
+			sh->kids[i]->refs++;
+	}
+	sh->gen = f->gen;
+	sh->next = f->shadow;
+	f->shadow = sh;
+	f->gen = db->open_gen;
+	db->cache.shadows++;
+	shadow_list(db, f);
+	kvp_rwsem_up_write(&db->tree_lock);
+	return 0;
+}
+
+int kve_head_prepare(struct kv_db *db, struct kv_tree *t)
+{
+	struct kve_head *h;
+
+	if (!shadow_wanted(db, t, t->head.gen))
+		return 0;
+	h = kvp_alloc(sizeof(*h), 0);
+	if (!h)
+		return -KVE_no_memory;
+	kvp_rwsem_down_write(&db->tree_lock);
+	*h = t->head;
+	h->next = t->shadow;
+	t->shadow = h;
+	if (h->root)
+		h->root->refs++;
+	t->head.gen = db->open_gen;
+	kvp_rwsem_up_write(&db->tree_lock);
+	return 0;
+}
+
+void kve_frame_unref(struct kv_db *db, struct kve_frame *f)
+{
+	u32 i;
+
+	KVP_ASSERT(f->refs);
+	if (--f->refs || !f->zombie || !f->reaped)
+		return;
+	/* A zombie that nothing needs; depth is bounded by that of a tree. */
+	for (i = 0; f->kids && i < kve_kids_max(db); i++)
+		if (f->kids[i])
+			kve_frame_unref(db, f->kids[i]);
+	kve_frame_free(db, f);
+}
+
+static void shadow_free(struct kv_db *db, struct kve_shadow *sh)
+{
+	u32 i, nr = sh->kids ? kve_node_nr(sh->page) : 0;
+
+	for (i = 0; i < nr; i++)
+		if (sh->kids[i])
+			kve_frame_unref(db, sh->kids[i]);
+	kve_image_free(db, sh->page);
+	kvp_free(sh->kids);
+	kvp_free(sh);
+	db->cache.shadows--;
+}
+
+/* Is a generation in [from, to) pinned? */
+static bool range_pinned(struct kv_db *db, u64 from, u64 to)
+{
+	struct kv_read *r;
+	bool yes = db->ckpt_gen && db->ckpt_gen >= from && db->ckpt_gen < to;
+
+	kvp_mutex_lock(&db->state);
+	for (r = db->readers; r && !yes; r = r->next)
+		yes = !r->expired && r->gen >= from && r->gen < to;
+	kvp_mutex_unlock(&db->state);
+	return yes;
+}
+
+/* Drop the images of f that no pinned generation sees. Returns whether any is left. */
+static bool frame_shadows_drop(struct kv_db *db, struct kve_frame *f)
+{
+	struct kve_shadow **link = &f->shadow, *sh;
+	u64 newer = f->gen;
+
+	while ((sh = *link)) {
+		if (range_pinned(db, sh->gen, newer)) {
+			newer = sh->gen;
+			link = &sh->next;
+			continue;
+		}
+		newer = sh->gen;
+		*link = sh->next;
+		shadow_free(db, sh);
+	}
+	return f->shadow != NULL;
+}
+
+static void heads_drop(struct kv_db *db, struct kv_tree *t)
+{
+	struct kve_head **link = &t->shadow, *h;
+	u64 newer = t->head.gen;
+
+	while ((h = *link)) {
+		if (range_pinned(db, h->gen, newer)) {
+			newer = h->gen;
+			link = &h->next;
+			continue;
+		}
+		newer = h->gen;
+		*link = h->next;
+		if (h->root)
+			kve_frame_unref(db, h->root);
+		kvp_free(h);
+	}
+}
+
+void kve_shadows_drop(struct kv_db *db)
+{
+	struct kve_frame *f, *next, *keep = NULL;
+	struct kv_tree *t;
+
+	for (f = db->shadowed; f; f = next) {
+		next = f->shadow_next;
+		/* Not freed under us: unref of a zombie that is listed waits for this. */
+		f->refs++;
+		if (frame_shadows_drop(db, f)) {
+			f->shadow_next = keep;
+			keep = f;
+		} else {
+			f->shadow_listed = false;
+		}
+		kve_frame_unref(db, f);
+	}
+	db->shadowed = keep;
+	for (t = db->trees; t; t = t->next)
+		heads_drop(db, t);
+}
+
+int kve_zombies_reap(struct kv_db *db, struct kve_batch_items *list)
+{
+	struct kve_frame *f;
+	int err;
+
+	while ((f = db->zombies)) {
+		err = kve_free_page(db, list, &f->ref);
+		if (err)
+			return err;
+		memset(&f->ref, 0, sizeof(f->ref));
+		db->zombies = f->next;
+		f->next = NULL;
+		f->reaped = true;
+		f->refs++;
+		kve_frame_unref(db, f);
+	}
+	return 0;
+}
+
+/* ---- dirty marks ------------------------------------------------------------------------------ */
+
+void kve_mark_dirty(struct kv_db *db, struct kve_frame *f)
+{
+	struct kv_tree *t = f->tree;
+	u64 gen = kve_gen_now(t);
+
+	for (; f && !(f->dirty && f->dirty_last == gen); f = f->parent) {
+		f->dirty_last = gen;
+		if (f->dirty)
+			continue;
+		f->dirty = true;
+		f->dirty_since = gen;
+		kvp_add(&db->cache.dirty, 1u);
+	}
+	t->dirty_last = gen;
+	if (!t->dirty) {
+		t->dirty = true;
+		t->dirty_since = gen;
+	}
+}
+
+/* ---- preparing: writer lock -------------------------------------------------------------------- */
+
+int kve_reserve_fill(struct kv_db *db, struct kve_reserve *rs, u32 leaves, u32 inners)
+{
+	struct kve_frame *f;
+
+	for (; rs->leaf_nr < leaves; rs->leaf_nr++) {
+		f = kve_frame_new(db, 0);
+		if (!f)
+			return -KVE_no_memory;
+		f->next = rs->leaf;
+		rs->leaf = f;
+	}
+	for (; rs->inner_nr < inners; rs->inner_nr++) {
+		f = kve_frame_new(db, 1);
+		if (!f)
+			return -KVE_no_memory;
+		f->next = rs->inner;
+		rs->inner = f;
+	}
+	return 0;
+}
+
+static void spare_free(struct kv_db *db, struct kve_frame *f)
+{
+	struct kve_frame *next;
+
+	for (; f; f = next) {
+		next = f->next;
+		f->next = NULL;
+		kve_frame_free(db, f);
+	}
+}
+
+void kve_reserve_drop(struct kv_db *db, struct kve_reserve *rs)
+{
+	spare_free(db, rs->leaf);
+	spare_free(db, rs->inner);
+	memset(rs, 0, sizeof(*rs));
+}
+
+/* An empty tree gets its root leaf. */
+static int root_make(struct kv_db *db, struct kv_tree *t)
+{
+	struct kve_frame *f = kve_frame_new(db, 0);
+
+	if (!f)
+		return -KVE_no_memory;
+	f->tree = t;
+	f->gen = kve_gen_now(t);
+	kve_node_init(f->page, db->geo.frame, db->sb.uuid, t->id, 0, NULL, 0, NULL, 0);
+	kvp_rwsem_down_write(&db->tree_lock);
+	t->head.root = f;
+	kve_frame_insert(db, f);
+	kve_mark_dirty(db, f);
+	kvp_rwsem_up_write(&db->tree_lock);
+	return 0;
+}
+
+static u32 page_used(const struct kv_db *db, const u8 *page)
+{
+	return db->geo.frame - (u32)sizeof(struct kvf_page) - kve_node_free(page, db->geo.frame);
+}
+
+static bool sparse(const struct kv_db *db, const u8 *page)
+{
+	return page_used(db, page) < (db->geo.frame - (u32)sizeof(struct kvf_page)) / 4;
+}
+
+u32 kve_kid_index(const struct kve_frame *parent, const struct kve_frame *f)
+{
+	u32 i, nr = kve_node_nr(parent->page);
+
+	for (i = 0; i < nr; i++)
+		if (parent->kids[i] == f)
+			return i;
+	KVP_ASSERT(!"a frame's parent knows it");
+	return 0;
+}
+
+/* Bring in the neighbour that a sparse leaf could merge with. Best effort. */
+static void neighbour_bring(struct kv_db *db, struct kve_frame *f)
+{
+	struct kve_frame *p = f->parent, *side = NULL;
+	struct kve_frame *leaf = NULL;
+	u8 *key = NULL;
+	u32 i, nr, len = 0;
+
+	kvp_rwsem_down_read(&db->tree_lock);
+	if (p) {
+		nr = kve_node_nr(p->page);
+		i = kve_kid_index(p, f);
+		i = i + 1 < nr ? i + 1 : i - 1;
+		side = nr > 1 ? p->kids[i] : NULL;
+		if (nr > 1 && !side && (key = kvp_alloc(db->geo.key_max, 0)))
+			len = kvf_page_key(p->page, db->geo.frame, i, key);
+	}
+	kvp_rwsem_up_read(&db->tree_lock);
+	if (key && len && !kve_tree_leaf(f->tree, key, len, &leaf) && leaf)
+		kve_frame_unpin(leaf);
+	kvp_free(key);
+}
+
+/* Frames that a merge of f would change, up the path. */
+static int merge_prepare(struct kv_db *db, struct kve_frame *f)
+{
+	struct kve_frame *p, *side[2];
+	u32 i, nr, k;
+	int err = 0;
+
+	for (; !err && (p = f->parent); f = p) {
+		if (!sparse(db, f->page))
+			break;
+		nr = kve_node_nr(p->page);
+		i = kve_kid_index(p, f);
+		side[0] = i + 1 < nr ? p->kids[i + 1] : NULL;
+		side[1] = i ? p->kids[i - 1] : NULL;
+		for (k = 0; k < 2; k++)
+			if (side[k])
+				kvp_add(&side[k]->pins, 1u);
+		err = kve_frame_prepare(db, p);
+		for (k = 0; k < 2; k++) {
+			if (!side[k])
+				continue;
+			if (!err)
+				err = kve_frame_prepare(db, side[k]);
+			kve_frame_unpin(side[k]);
+		}
+	}
+	return err;
+}
+
+static int path_prepare(struct kv_db *db, struct kve_frame *f)
+{
+	int err = 0;
+
+	for (; f && !err; f = f->parent)
+		err = kve_frame_prepare(db, f);
+	return err;
+}
+
+/*
+ * Spare frames for the splits that need more bytes in a leaf may cause. Two pages that come from a split
+ * are each filled by at least a quarter before they split again: a frame for each quarter, two at first.
+ */
+static int room_prepare(struct kv_db *db, struct kve_frame *leaf, u32 need, struct kve_reserve *rs)
+{
+	u32 free = kve_node_free(leaf->page, db->geo.frame), levels = 1, before, after;
+	u32 quarter = (db->geo.frame - (u32)sizeof(struct kvf_page)) / 4;
+	struct kve_frame *p;
+	int err;
+
+	before = leaf->wanted;
+	leaf->wanted += need;
+	after = leaf->wanted;
+	if (after <= free)
+		return 0;
+	after = 2 + (after - free) / quarter;
+	before = before <= free ? 0 : 2 + (before - free) / quarter;
+	if (after == before)
+		return 0;
+	err = path_prepare(db, leaf);
+	for (p = leaf->parent; p; p = p->parent, levels++)
+		if (kve_node_free(p->page, db->geo.frame) >=
+		    2 * kve_node_need(p->page, db->geo.key_max, sizeof(struct kvf_ref)))
+			break;
+	if (!err)
+		err = kve_reserve_fill(db, rs, rs->leaf_nr + after - before, rs->inner_nr + levels);
+	return err;
+}
+
+/* What the key holds now: for conditions, and for a large value that must be deleted with it. */
+static void old_state(struct kv_db *db, struct kve_op *op)
+{
+	const u8 *page = op->leaf->page, *cell, *value;
+	struct kve_entry e;
+	bool exact;
+	u32 i, len;
+	u8 flags;
+
+	i = kve_node_search(page, db->geo.frame, op->key, op->key_len, &exact);
+	op->existed = exact;
+	op->old_object = 0;
+	if (!exact)
+		return;
+	cell = kvf_page_cell(page, db->geo.frame, i, &len, &flags);
+	kve_entry_decode(&e, flags, cell, len, &value);
+	if ((flags & KVF_CELL_KIND) == KVF_CELL_OBJECT)
+		op->old_object = le64_to_cpu(e.object.object);
+}
+
+int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs)
+{
+	struct kve_frame *leaf;
+	struct kve_cell cell;
+	u32 need;
+	int err;
+
+	err = kve_head_prepare(db, op->tree);
+	if (!err)
+		err = kve_tree_leaf(op->tree, op->key, op->key_len, &leaf);
+	if (!err && !leaf) {
+		err = root_make(db, op->tree);
+		if (!err)
+			err = kve_tree_leaf(op->tree, op->key, op->key_len, &leaf);
+	}
+	if (err)
+		return err;
+	op->leaf = leaf;
+	old_state(db, op);
+	err = kve_frame_prepare(db, leaf);
+	if (err)
+		return err;
+	if (op->kind == KVF_RECORD_DELETE) {
+		if (!sparse(db, leaf->page))
+			return 0;
+		neighbour_bring(db, leaf);
+		return merge_prepare(db, leaf);
+	}
+	kve_op_cell(op, &cell);
+	need = kve_node_need(leaf->page, op->key_len, kve_cell_len(&cell));
+	return room_prepare(db, leaf, need, rs);
+}
+
+/* ---- applying: tree lock exclusive ------------------------------------------------------------- */
+
+void kve_op_cell(const struct kve_op *op, struct kve_cell *cell)
+{
+	cell->nr = 1;
+	if (op->separated) {
+		cell->flags = KVF_CELL_REF;
+		cell->part[0].data = &op->ref;
+		cell->part[0].len = sizeof(op->ref);
+	} else {
+		cell->flags = op->flags & KVF_RECORD_OBJECT ? KVF_CELL_OBJECT : KVF_CELL_INLINE;
+		cell->part[0].data = op->value;
+		cell->part[0].len = op->value_len;
+	}
+	if (op->poison)
+		cell->flags |= KVF_CELL_POISON;
+}
+
+/* The leaf of a key; all of its path is in memory. */
+static struct kve_frame *leaf_resident(struct kv_tree *t, const void *key, u32 len)
+{
+	struct kve_frame *f = t->head.root;
+
+	while (f && f->level)
+		f = f->kids[kve_node_child(f->page, t->db->geo.frame, key, len)];
+	KVP_ASSERT(f);
+	return f;
+}
+
+static void old_cell_dead(struct kv_db *db, const u8 *page, u32 i)
+{
+	struct kve_entry e;
+	const u8 *cell, *value;
+	u32 len;
+	u8 flags;
+
+	cell = kvf_page_cell(page, db->geo.frame, i, &len, &flags);
+	kve_entry_decode(&e, flags, cell, len, &value);
+	if ((flags & KVF_CELL_KIND) == KVF_CELL_REF)
+		kve_value_dead(db, &e.ref);
+	if ((flags & KVF_CELL_KIND) == KVF_CELL_REF && KVP_BUG("double-free"))
+		kve_value_dead(db, &e.ref);
+}
+
+static void changed(struct kv_db *db, struct kve_frame *f, u64 lsn)
+{
+	struct kvf_page *page = (struct kvf_page *)f->page;
+
+	f->gen = kve_gen_now(f->tree);
+	if (lsn > le64_to_cpu(page->lsn))
+		page->lsn = cpu_to_le64(lsn);
+	kve_mark_dirty(db, f);
+}
+
+static void apply_put(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs)
+{
+	u32 frame = db->geo.frame, i, tries;
+	struct kve_frame *f;
+	struct kve_cell cell;
+	bool exact;
+	int err;
+
+	kve_op_cell(op, &cell);
+	for (tries = 0; tries < 4; tries++) {
+		f = leaf_resident(op->tree, op->key, op->key_len);
+		i = kve_node_search(f->page, frame, op->key, op->key_len, &exact);
+		kve_change_begin(f);
+		if (exact) {
+			old_cell_dead(db, f->page, i);
+			err = kve_node_replace(f->page, frame, i, &cell, db->scratch);
+			/* It will be inserted anew in a page with room. */
+			if (err) {
+				kve_node_remove(f->page, frame, i);
+				op->tree->head.count--;
+			}
+		} else {
+			err = kve_node_insert(f->page, frame, i, op->key, op->key_len, &cell, db->scratch);
+			if (!err)
+				op->tree->head.count++;
+		}
+		changed(db, f, op->lsn);
+		kve_change_end(f);
+		if (!err)
+			break;
+		if (!exact)
+			kve_tree_split(db, f, op->key, op->key_len, rs);
+	}
+	KVP_ASSERT(tries < 4);
+	if (op->separated)
+		kve_value_live(db, &op->ref);
+}
+
+static void apply_delete(struct kv_db *db, struct kve_op *op)
+{
+	struct kve_frame *f = leaf_resident(op->tree, op->key, op->key_len);
+	bool exact;
+	u32 i;
+
+	i = kve_node_search(f->page, db->geo.frame, op->key, op->key_len, &exact);
+	if (!exact || KVP_BUG("drop-delete"))
+		return;
+	kve_change_begin(f);
+	old_cell_dead(db, f->page, i);
+	kve_node_remove(f->page, db->geo.frame, i);
+	op->tree->head.count--;
+	changed(db, f, op->lsn);
+	kve_change_end(f);
+	if (sparse(db, f->page))
+		kve_tree_merge(db, f);
+}
+
+void kve_op_apply(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs)
+{
+	if (op->tree->head.gen != db->open_gen && !op->tree->system)
+		op->tree->head.gen = db->open_gen;
+	if (op->kind == KVF_RECORD_DELETE)
+		apply_delete(db, op);
+	else
+		apply_put(db, op, rs);
+	if (op->leaf) {
+		op->leaf->wanted = 0;
+		kve_frame_unpin(op->leaf);
+		op->leaf = NULL;
+	}
+}
+
+int kve_tree_apply(struct kv_db *db, struct kve_op *op)
+{
+	struct kve_reserve rs = { .leaf = NULL };
+	int err = kve_op_prepare(db, op, &rs);
+
+	if (!err) {
+		kvp_rwsem_down_write(&db->tree_lock);
+		kve_op_apply(db, op, &rs);
+		kvp_rwsem_up_write(&db->tree_lock);
+	}
+	if (op->leaf)
+		kve_frame_unpin(op->leaf);
+	op->leaf = NULL;
+	kve_reserve_drop(db, &rs);
+	return err;
+}
+
+int kve_tree_put(struct kv_tree *t, const void *key, u32 key_len, const void *value, u32 len)
+{
+	struct kve_op op = { .tree = t, .key = key, .key_len = key_len, .value = value,
+			     .value_len = len, .kind = KVF_RECORD_PUT };
+
+	return kve_tree_apply(t->db, &op);
+}
+
+int kve_tree_remove(struct kv_tree *t, const void *key, u32 key_len)
+{
+	struct kve_op op = { .tree = t, .key = key, .key_len = key_len, .kind = KVF_RECORD_DELETE };
+
+	return kve_tree_apply(t->db, &op);
+}

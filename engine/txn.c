@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * txn.c - a transaction from its operations to its acknowledgement.
+ *
+ * Credits (nothing held, may wait) -> writer lock -> prepare every operation (may fail) -> append to the
+ * log -> apply under the tree lock (cannot fail) -> out of the process's memory (kill-safe) -> writer lock
+ * dropped -> sync if asked for, together with whoever else waits.
+ */
+#include "kve.h"
+
+#define PINS_MIN 1024u
+
+bool kve_separate(const struct kv_db *db, u32 key_len, u32 value_len)
+{
+	return value_len > db->geo.inline_max || key_len + value_len > db->geo.item_max;
+}
+
+int kve_key_check(struct kv_db *db, const void *key, size_t len)
+{
+	if (!key || !len)
+		return -KVE_bad_key;
+	if (len > db->geo.key_max)
+		return kve_fail(db, KVE_key_too_long, "%zu bytes, at most %u", len, db->geo.key_max);
+	return 0;
+}
+
+/* ---- credits --------------------------------------------------------------------------------- */
+
+/* Run a checkpoint, or wait for the worker's next one. */
+static int checkpoint_wait(struct kv_db *db)
+{
+	u64 round;
+	int err = 0;
+
+	if (!db->worker)
+		return kve_checkpoint(db, NULL, false, true);
+	kvp_mutex_lock(&db->state);
+	round = db->ckpt_rounds;
+	db->want_ckpt = true;
+	kvp_cond_broadcast(&db->wake);
+	while (db->ckpt_rounds == round && !db->degraded && !db->stop)
+		kvp_cond_wait(&db->done, &db->state);
+	err = db->degraded ? -KVE_degraded : db->ckpt_error;
+	kvp_mutex_unlock(&db->state);
+	return err;
+}
+
+/* What the next checkpoint may need to write, with room for what one more change adds. */
+static u64 space_need(const struct kv_db *db)
+{
+	u64 frames = kvp_load(&db->cache.dirty);
+
+	return (frames + frames / 8 + 2 * KVF_DEPTH_MAX) * db->geo.frame;
+}
+
+static u64 space_floor(const struct kv_db *db)
+{
+	return (u64)KVF_MIN(db->geo.segment, 8u * db->geo.frame);
+}
+
+static int space_credit(struct kv_db *db, bool privileged)
+{
+	int i, err = 0;
+
+	/* Pages freed by one checkpoint are free for the second after it. */
+	for (i = 0; i < 3 && !err; i++) {
+		if (kve_space_avail(db, privileged) >= space_need(db) ||
+		    (privileged && kve_space_avail(db, true) >= space_floor(db)))
+			return 0;
+		err = checkpoint_wait(db);
+	}
+	if (!err && kve_space_avail(db, privileged) < space_need(db))
+		err = kve_fail(db, KVE_no_space, "the volume is full; delete something, or enlarge it");
+	return err;
+}
+
+int kve_credits(struct kv_db *db, bool privileged)
+{
+	u64 dirty = kvp_load(&db->cache.dirty), log = kvp_load(&db->last_ckpt_pos);
+	bool more;
+	int err;
+
+	if (dirty > db->cache.limit / 2 || log > 2 * db->checkpoint_bytes) {
+		err = checkpoint_wait(db);
+		if (err)
+			return err;
+	} else if (dirty > db->cache.limit / 4 || log > db->checkpoint_bytes) {
+		if (db->worker)
+			kve_worker_kick(db);
+		else if ((err = kve_checkpoint(db, NULL, false, true)) && err != -KVE_no_space)
+			return err;
+	}
+	if (db->doomed && !db->worker && !db->stepping) {
+		db->stepping = true;
+		err = kve_doomed_step(db, &more);
+		db->stepping = false;
+		if (err && err != -KVE_no_space)
+			return err;
+	}
+	return space_credit(db, privileged);
+}
+
+/* ---- commit: writer lock ----------------------------------------------------------------------- */
+
+static void ops_unpin(struct kve_op *ops, u32 nr)
+{
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		if (!ops[i].leaf)
+			continue;
+		ops[i].leaf->wanted = 0;
+		kve_frame_unpin(ops[i].leaf);
+		ops[i].leaf = NULL;
+	}
+}
+
+static bool op_on_entry(const struct kve_op *op)
+{
+	return op->kind == KVF_RECORD_PUT || op->kind == KVF_RECORD_DELETE ||
+	       op->kind == KVF_RECORD_EXTENT;
+}
+
+static int prepare_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_reserve *rs, u32 *doomed)
+{
+	u64 most = KVF_MAX(db->cache.limit / 2, PINS_MIN);
+	u32 i, pins = 0;
+	int err = 0;
+
+	for (i = 0; i < nr && !err; i++) {
+		if (!op_on_entry(&ops[i]))
+			continue;
+		if (ops[i].tree->dropped && ops[i].kind == KVF_RECORD_PUT)
+			return -KVE_no_tree;
+		if (ops[i].kind != KVF_RECORD_DELETE && !(ops[i].flags & KVF_RECORD_OBJECT))
+			ops[i].separated = kve_separate(db, ops[i].key_len, ops[i].value_len);
+		err = kve_op_prepare(db, &ops[i], rs);
+		if (!err && ++pins > most)
+			err = -KVE_txn_too_big;
+		if (!err && ops[i].old_object)
+			(*doomed)++;
+	}
+	return err;
+}
+
+/* Large values that go with their key: their chunks are deleted later, step by step. */
+static int doom_objects(struct kv_db *db, const struct kve_op *ops, u32 nr, struct kve_op *out, u8 *keys,
+			struct kve_reserve *rs)
+{
+	u32 i, n = 0;
+	int err = 0;
+
+	for (i = 0; i < nr && !err; i++) {
+		if (!ops[i].old_object)
+			continue;
+		kve_object_key(keys, KVF_OBJECT_DOOMED, ops[i].old_object, 0);
+		memset(&out[n], 0, sizeof(out[n]));
+		out[n].tree = db->objects;
+		out[n].kind = KVF_RECORD_PUT;
+		out[n].key = keys;
+		out[n].key_len = KVE_OBJECT_ROW_BYTES;
+		out[n].value = keys;
+		keys += KVE_OBJECT_KEY_BYTES;
+		err = kve_op_prepare(db, &out[n], rs);
+		n++;
+	}
+	return err;
+}
+
+static void apply_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_reserve *rs)
+{
+	u32 i;
+
+	kvp_rwsem_down_write(&db->tree_lock);
+	for (i = 0; i < nr; i++) {
+		if (op_on_entry(&ops[i]))
+			kve_op_apply(db, &ops[i], rs);
+		else if (ops[i].kind == KVF_RECORD_TREE_CREATE)
+			kve_tree_create_apply(db, ops[i].tree);
+		else if (ops[i].kind == KVF_RECORD_TREE_DROP)
+			kve_tree_drop_apply(db, ops[i].tree);
+	}
+	kvp_rwsem_up_write(&db->tree_lock);
+	db->changed = true;
+	db->changed_gen = db->open_gen;
+}
+
+static int log_and_apply(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_reserve *rs, u64 *lsn)
+{
+	int err;
+
+	/* Frees of this transaction are recorded without fail. */
+	kvp_mutex_lock(&db->space.lock);
+	err = kve_items_reserve(&db->space.open, 64);
+	kvp_mutex_unlock(&db->space.lock);
+	if (!err)
+		err = kve_log_append(db, ops, nr);
+	if (err)
+		return err;
+	apply_all(db, ops, nr, rs);
+	*lsn = ops[nr - 1].lsn;
+	db->commits++;
+	return 0;
+}
+
+static int with_doomed(struct kv_db *db, struct kve_op *ops, u32 nr, u32 doomed, struct kve_reserve *rs,
+		       u64 *lsn)
+{
+	struct kve_op *all = kvp_alloc_array(nr + doomed, sizeof(*all), KVP_ZERO);
+	u8 *keys = kvp_alloc_array(doomed, KVE_OBJECT_KEY_BYTES, 0);
+	int err = all && keys ? 0 : -KVE_no_memory;
+
+	if (!err) {
+		memcpy(all, ops, nr * sizeof(*ops));
+		err = doom_objects(db, ops, nr, all + nr, keys, rs);
+		if (!err)
+			err = log_and_apply(db, all, nr + doomed, rs, lsn);
+		ops_unpin(all + nr, doomed);
+		memcpy(ops, all, nr * sizeof(*ops));
+	}
+	if (!err)
+		db->doomed = true;
+	kvp_free(all);
+	kvp_free(keys);
+	return err;
+}
+
+static int conditions(struct kve_op *ops, u32 nr, u32 flags)
+{
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		if ((flags & KV_PUT_NEW) && ops[i].existed)
+			return -KVE_exists;
+		if ((flags & KV_PUT_REPLACE) && !ops[i].existed)
+			return -KVE_not_found;
+	}
+	return 0;
+}
+
+int kve_commit_locked(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u64 *lsn)
+{
+	struct kve_reserve rs = { .leaf = NULL };
+	u32 doomed = 0;
+	int err;
+
+	if (kvp_load(&db->degraded))
+		return kve_fail(db, KVE_degraded, "%s", db->reason);
+	err = kve_super_mark(db);
+	if (!err)
+		err = prepare_all(db, ops, nr, &rs, &doomed);
+	if (!err)
+		err = conditions(ops, nr, flags);
+	if (!err)
+		err = doomed ? with_doomed(db, ops, nr, doomed, &rs, lsn) :
+			       log_and_apply(db, ops, nr, &rs, lsn);
+	ops_unpin(ops, nr);
+	kve_reserve_drop(db, &rs);
+	return err;
+}
+
+static int durability_of(const struct kv_db *db, u32 flags)
+{
+	return flags & 0xf ? (int)(flags & 0xf) : db->durability;
+}
+
+int kve_commit(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags)
+{
+	bool privileged = nr && (ops[0].kind == KVF_RECORD_DELETE || ops[0].tree->id == KVF_TREE_OBJECTS);
+	int err = kve_credits(db, privileged);
+	u64 lsn = 0;
+
+	if (err)
+		return err;
+	kvp_mutex_lock(&db->writer);
+	err = kve_commit_locked(db, ops, nr, flags, &lsn);
+	if (!err && durability_of(db, flags) == KV_KILL_SAFE)
+		err = kve_log_kill_safe(db);
+	kvp_mutex_unlock(&db->writer);
+	if (!err && durability_of(db, flags) == KV_SYNCED)
+		err = kve_log_sync(db, lsn);
+	return err;
+}

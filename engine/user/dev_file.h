@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * dev_file.h - private to the file device: dev_file.c (open, lock, close), dev_file_io.c (read,
+ * write, flush, space), dev_aio.c (batches) and dev_window.c (the mapped window).
+ */
+#ifndef KVP_DEV_FILE_H
+#define KVP_DEV_FILE_H
+
+#include "port.h"
+
+#include <sys/types.h>
+
+struct aio_pool;
+struct window;
+
+struct file_dev {
+	struct kvp_dev dev;
+	int fd;
+	bool is_block;
+	bool direct;	   /* O_DIRECT is on; may go off, not on again */
+	bool no_dsync;	   /* RWF_DSYNC is not known here: write, then fdatasync */
+	bool no_fallocate; /* not known here: zeros are written instead */
+	bool no_punch;
+	bool flush_failed; /* final: see dev_file_io.c */
+	bool listed;	   /* in the table of open files */
+	bool writer;
+	dev_t id_dev;	   /* of the file, or of the device that a special file stands for */
+	ino_t id_ino;
+	struct file_dev *next; /* table of open files, under its lock */
+	pthread_mutex_t grow;  /* for changes of the size, and for pool */
+	struct aio_pool *pool; /* idle contexts, under grow */
+	struct window *window;
+};
+
+static inline struct file_dev *file_of(struct kvp_dev *dev)
+{
+	return (struct file_dev *)dev;
+}
+
+/* dev_file_io.c */
+int file_read(struct kvp_dev *dev, u64 off, void *buf, u32 len);
+int file_write(struct kvp_dev *dev, u64 off, const void *buf, u32 len, unsigned int flags);
+int file_flush(struct kvp_dev *dev);
+int file_allocate(struct kvp_dev *dev, u64 off, u64 len);
+int file_discard(struct kvp_dev *dev, u64 off, u64 len);
+int file_resize(struct kvp_dev *dev, u64 size);
+u64 file_allocated(struct kvp_dev *dev);
+/* The requests after their check; not counted. done: bytes that were transferred already. */
+int file_read_raw(struct file_dev *f, u64 off, void *buf, u32 len, u32 done);
+int file_write_raw(struct file_dev *f, u64 off, const void *buf, u32 len, u32 done);
+int file_read_error(struct file_dev *f, u64 off, u32 len, int errno_);
+int file_write_error(struct file_dev *f, const char *what, u64 off, u64 len, int errno_);
+/* -KVE_io_flush when an earlier flush failed. */
+int file_check_alive(struct file_dev *f);
+
+/* dev_aio.c */
+int file_batch(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n);
+void file_batch_exit(struct file_dev *f);
+
+/* dev_window.c */
+int file_window_map(struct kvp_dev *dev, u64 off, u32 len);
+int file_window_store(struct kvp_dev *dev, u32 off, const void *buf, u32 len);
+void file_window_unmap(struct file_dev *f);
+
+#endif

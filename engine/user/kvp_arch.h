@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * kvp_arch.h - user-space side of the port, part one: types, byte order, memory functions, atomics
+ * and the complete types of locks. The kernel has its own kvp_arch.h with the same names. See
+ * kvp.h.
+ */
+#ifndef KVP_ARCH_H
+#define KVP_ARCH_H
+
+#include <endian.h>
+#include <linux/types.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <xxhash.h>
+
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef unsigned long long u64;
+typedef int32_t s32;
+typedef long long s64;
+
+/* __le16 __le32 __le64 are those of linux/types.h, which the port meets anyway. */
+#ifdef __CHECKER__
+#define __force __attribute__((force))
+#else
+#define __force
+#endif
+
+static inline u16 le16_to_cpu(__le16 v) { return le16toh((__force u16)v); }
+static inline u32 le32_to_cpu(__le32 v) { return le32toh((__force u32)v); }
+static inline u64 le64_to_cpu(__le64 v) { return le64toh((__force u64)v); }
+static inline __le16 cpu_to_le16(u16 v) { return (__force __le16)htole16(v); }
+static inline __le32 cpu_to_le32(u32 v) { return (__force __le32)htole32(v); }
+static inline __le64 cpu_to_le64(u64 v) { return (__force __le64)htole64(v); }
+
+static inline u64 kvp_xxh64(const void *data, size_t len, u64 seed)
+{
+	return XXH64(data, len, seed);
+}
+
+#define KVP_BUILD_BUG_ON(cond) _Static_assert(!(cond), #cond)
+#define kvp_likely(x) __builtin_expect(!!(x), 1)
+#define kvp_unlikely(x) __builtin_expect(!!(x), 0)
+#define KVP_PRINTF(f, a) __attribute__((format(printf, f, a)))
+
+/*
+ * Lock annotations for clang -Wthread-safety (kvp.h makes them empty where they are not defined).
+ * They go on functions; for fields name the lock in a comment (clang 14 knows no sibling fields in
+ * C).
+ */
+#ifdef __clang__
+#define KVP_CAPABILITY(name) __attribute__((capability(name)))
+#define KVP_ACQUIRE(...) __attribute__((acquire_capability(__VA_ARGS__)))
+#define KVP_ACQUIRE_SHARED(...) __attribute__((acquire_shared_capability(__VA_ARGS__)))
+#define KVP_TRY_ACQUIRE(ret, ...) __attribute__((try_acquire_capability(ret, __VA_ARGS__)))
+#define KVP_RELEASE(...) __attribute__((release_capability(__VA_ARGS__)))
+#define KVP_RELEASE_SHARED(...) __attribute__((release_shared_capability(__VA_ARGS__)))
+#define KVP_REQUIRES(...) __attribute__((requires_capability(__VA_ARGS__)))
+#define KVP_REQUIRES_SHARED(...) __attribute__((requires_shared_capability(__VA_ARGS__)))
+#define KVP_EXCLUDES(...) __attribute__((locks_excluded(__VA_ARGS__)))
+#define KVP_ASSERT_HELD(...) __attribute__((assert_capability(__VA_ARGS__)))
+#define KVP_NO_LOCK_ANALYSIS __attribute__((no_thread_safety_analysis))
+#else
+#define KVP_CAPABILITY(name)
+#endif
+
+#ifdef __CHECKER__ /* sparse knows the built-ins for plain integers only, and compiles nothing */
+#define kvp_load(p) (*(p))
+#define kvp_store(p, v) ((void)(*(p) = (v)))
+#define kvp_load_acquire(p) (*(p))
+#define kvp_store_release(p, v) ((void)(*(p) = (v)))
+#else
+#define kvp_load(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#define kvp_store(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
+#define kvp_load_acquire(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define kvp_store_release(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
+#endif
+#define kvp_add(p, n) __atomic_add_fetch(p, n, __ATOMIC_RELAXED)
+#define kvp_sub(p, n) __atomic_sub_fetch(p, n, __ATOMIC_RELAXED)
+#define kvp_cas(p, old, new) \
+	__atomic_compare_exchange_n(p, old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+
+/* Stops the process with file and line. */
+_Noreturn void kvp_assert_failed(const char *file, int line, const char *cond);
+#define KVP_ASSERT(cond) \
+	do { \
+		if (kvp_unlikely(!(cond))) \
+			kvp_assert_failed(__FILE__, __LINE__, #cond); \
+	} while (0)
+
+/* Who holds what is kept per thread, in debug builds: lock.c. */
+struct KVP_CAPABILITY("mutex") kvp_mutex {
+	pthread_mutex_t m;
+	const char *name;
+	unsigned int rank;
+};
+
+struct KVP_CAPABILITY("rwsem") kvp_rwsem {
+	pthread_rwlock_t l;
+	const char *name;
+	unsigned int rank;
+};
+
+struct kvp_cond {
+	pthread_cond_t c;
+};
+
+#endif

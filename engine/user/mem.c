@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * mem.c - memory of the user-space port: allocations that a test can make fail, buffers for I/O,
+ * and the arena of frames.
+ *
+ * Every allocation, buffer and frame counts as one call for kvp_alloc_fail() and as one in use
+ * until it is freed. Calls are counted only once a test has asked for it: the counter would be one
+ * more cache line that all threads share.
+ *
+ * The arena is one mapping that stays where it is until it is destroyed, so a reader that lost a
+ * race may still read a frame that was put back. For the same reason the list of free frames lives
+ * beside the frames and not in them: put writes no byte of a frame.
+ */
+#include "port.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE (2u << 20)
+
+static struct {
+	u64 in_use;
+	u64 calls;
+	u64 nth;
+	bool counting;
+	bool persistent;
+} alloc_state;
+
+void kvp_alloc_fail(u64 nth, bool persistent)
+{
+	kvp_store(&alloc_state.counting, false);
+	kvp_store(&alloc_state.calls, 0);
+	kvp_store(&alloc_state.nth, nth);
+	kvp_store(&alloc_state.persistent, persistent);
+	kvp_store_release(&alloc_state.counting, true);
+}
+
+u64 kvp_alloc_calls(void)
+{
+	return kvp_load(&alloc_state.calls);
+}
+
+u64 kvp_alloc_in_use(void)
+{
+	return kvp_load(&alloc_state.in_use);
+}
+
+/* Is this the call that a test wants to fail? */
+static bool alloc_refused(void)
+{
+	u64 call, nth;
+
+	if (kvp_likely(!kvp_load_acquire(&alloc_state.counting)))
+		return false;
+	call = kvp_add(&alloc_state.calls, 1);
+	nth = kvp_load(&alloc_state.nth);
+	if (nth == 0)
+		return false;
+	return call == nth || (call > nth && kvp_load(&alloc_state.persistent));
+}
+
+static void *alloc_done(void *p)
+{
+	if (p)
+		kvp_add(&alloc_state.in_use, 1);
+	return p;
+}
+
+static void alloc_freed(void)
+{
+	KVP_ASSERT(kvp_add(&alloc_state.in_use, (u64)-1) != (u64)-1);
+}
+
+void *kvp_alloc(size_t bytes, unsigned int flags)
+{
+	if (alloc_refused())
+		return NULL;
+	if (bytes == 0)
+		bytes = 1;
+	return alloc_done(flags & KVP_ZERO ? calloc(1, bytes) : malloc(bytes));
+}
+
+void *kvp_alloc_array(size_t n, size_t bytes, unsigned int flags)
+{
+	size_t total;
+
+	if (__builtin_mul_overflow(n, bytes, &total))
+		return NULL;
+	return kvp_alloc(total, flags);
+}
+
+void kvp_free(void *p)
+{
+	if (!p)
+		return;
+	alloc_freed();
+	free(p);
+}
+
+void *kvp_iobuf_alloc(size_t bytes)
+{
+	if (alloc_refused() || bytes > SIZE_MAX - KVP_IO_ALIGN)
+		return NULL;
+	bytes = (bytes + KVP_IO_ALIGN - 1) & ~(size_t)(KVP_IO_ALIGN - 1);
+	return alloc_done(aligned_alloc(KVP_IO_ALIGN, bytes ? bytes : KVP_IO_ALIGN));
+}
+
+void kvp_iobuf_free(void *p, size_t bytes)
+{
+	(void)bytes; /* the kernel side needs it */
+	kvp_free(p);
+}
+
+/* ---- arena --------------------------------------------------------------------------------- */
+
+struct kvp_arena {
+	pthread_mutex_t lock; /* for all below; nothing is called with it held */
+	size_t frame_bytes;
+	u32 max;	/* frames that fit the range */
+	u32 fresh;	/* frames handed out at least once: the rest has never been touched */
+	u32 free_nr;
+	u32 *free_list; /* numbers of frames put back, last in first out: those are warm */
+	u8 *base;	/* first frame */
+	void *map;
+	size_t map_bytes;
+};
+
+static void *map_memory(size_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+int kvp_arena_create(struct kvp_arena **out, size_t frame_bytes, size_t limit_bytes)
+{
+	size_t max = frame_bytes ? limit_bytes / frame_bytes : 0;
+	struct kvp_arena *a;
+	u8 *base;
+
+	if (frame_bytes < 2048 || frame_bytes > 65536 || (frame_bytes & (frame_bytes - 1)) ||
+	    max == 0 || max > UINT32_MAX || limit_bytes > SIZE_MAX - HUGE_PAGE)
+		return kvp_fail(-KVE_invalid,
+				"an arena of %zu bytes in frames of %zu bytes is not possible",
+				limit_bytes, frame_bytes);
+	a = kvp_alloc(sizeof(*a), KVP_ZERO);
+	if (!a)
+		return -KVE_no_memory;
+	a->frame_bytes = frame_bytes;
+	a->max = max;
+	a->map_bytes = max * frame_bytes + HUGE_PAGE;
+	a->map = map_memory(a->map_bytes);
+	a->free_list = map_memory(max * sizeof(u32));
+	if (!a->map || !a->free_list)
+		goto no_memory;
+	/* Huge pages begin at multiples of their size. A small cache would waste memory on them. */
+	base = (u8 *)(((uintptr_t)a->map + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
+	a->base = base;
+	if (max * frame_bytes >= 4 * (size_t)HUGE_PAGE)
+		(void)madvise(base, max * frame_bytes, MADV_HUGEPAGE); /* a hint; works without */
+	pthread_mutex_init(&a->lock, NULL);
+	*out = a;
+	return 0;
+
+no_memory:
+	if (a->map)
+		munmap(a->map, a->map_bytes);
+	if (a->free_list)
+		munmap(a->free_list, max * sizeof(u32));
+	kvp_free(a);
+	return -KVE_no_memory;
+}
+
+void kvp_arena_destroy(struct kvp_arena *a)
+{
+	if (!a)
+		return;
+	/* Frames not put back go with the arena: the cache does not return them one by one. */
+	kvp_sub(&alloc_state.in_use, (u64)(a->fresh - a->free_nr));
+	munmap(a->map, a->map_bytes);
+	munmap(a->free_list, a->max * sizeof(u32));
+	pthread_mutex_destroy(&a->lock);
+	kvp_free(a);
+}
+
+void *kvp_arena_get(struct kvp_arena *a)
+{
+	void *frame = NULL;
+
+	if (alloc_refused())
+		return NULL;
+	pthread_mutex_lock(&a->lock);
+	if (a->free_nr)
+		frame = a->base + (size_t)a->free_list[--a->free_nr] * a->frame_bytes;
+	else if (a->fresh < a->max)
+		frame = a->base + (size_t)a->fresh++ * a->frame_bytes;
+	pthread_mutex_unlock(&a->lock);
+	return alloc_done(frame);
+}
+
+void kvp_arena_put(struct kvp_arena *a, void *frame)
+{
+	size_t at;
+
+	if (!frame)
+		return;
+	at = (size_t)((u8 *)frame - a->base);
+	pthread_mutex_lock(&a->lock);
+	KVP_ASSERT(at % a->frame_bytes == 0 && at / a->frame_bytes < a->fresh);
+	KVP_ASSERT(a->free_nr < a->fresh);
+	a->free_list[a->free_nr++] = at / a->frame_bytes;
+	pthread_mutex_unlock(&a->lock);
+	alloc_freed();
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * pass_forest.c - the forest maps names to trees. Its rows are collected for the passes that walk them.
+ */
+#include <stdlib.h>
+
+#include "ck.h"
+
+/* The forest itself, and the segment table, have no head of their own. */
+static const struct kvsck_tree forest = { .id = KVF_TREE_FOREST };
+
+static void bad_key(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e, const char *what)
+{
+	struct kvsck_where at = kvsck_at_entry(ck, w, e);
+
+	kvsck_problem(ck, KVF_F_forest_key, &at, "%s", what);
+}
+
+static bool root_fits(struct kvsck *ck, const struct kvf_tree_head *h)
+{
+	if (kvf_is_zero(&h->root, sizeof(h->root)))
+		return h->count == cpu_to_le64(0);
+	return !kvf_ref_verify(&h->root, &ck->g, ck->segments);
+}
+
+static int add_tree(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e, bool doomed)
+{
+	struct kvsck_where at = kvsck_at_entry(ck, w, e);
+	struct kvf_tree_head h;
+	struct kvsck_tree *t;
+	u32 id;
+
+	if (e->body_len != sizeof(h)) {
+		kvsck_problem(ck, KVF_F_tree_head, &at, "%u bytes", e->body_len);
+		w->lost++;
+		return 0;
+	}
+	memcpy(&h, e->body, sizeof(h));
+	id = le32_to_cpu(h.id);
+	if ((id < KVF_TREE_USER && id != KVF_TREE_OBJECTS) || id >= le32_to_cpu(ck->sb.next_tree) ||
+	    (id == KVF_TREE_OBJECTS) != (e->key_len == 1) || h.flags != cpu_to_le32(0) ||
+	    h.reserved0 != cpu_to_le16(0) || !kvf_is_zero(h.reserved1, sizeof(h.reserved1)) ||
+	    (doomed && (e->key_len != 5 || kvf_get_be32(e->key + 1) != id)))
+		kvsck_problem(ck, KVF_F_tree_head, &at, "tree id %u", id);
+	if (!root_fits(ck, &h)) {
+		kvsck_problem(ck, KVF_F_tree_head, &at, "tree id %u: impossible root or count", id);
+		w->lost++;
+		return 0;
+	}
+	t = kvsck_array_add(&ck->trees, sizeof(*t));
+	if (!t)
+		return -KVE_no_memory;
+	t->head = h;
+	t->id = id;
+	t->doomed = doomed;
+	if (!doomed && e->key_len > 1)
+		kvf_key_to_text(t->name, sizeof(t->name), e->key + 1, e->key_len - 1);
+	return 0;
+}
+
+static int add_range(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e)
+{
+	struct kvf_range_delete rd;
+	u32 *id;
+
+	if (e->key_len != 13) {
+		bad_key(ck, w, e, "a range delete's key has 13 bytes");
+		return 0;
+	}
+	if (e->body_len < sizeof(rd)) {
+		bad_key(ck, w, e, "a range delete is too short");
+		return 0;
+	}
+	memcpy(&rd, e->body, sizeof(rd));
+	if (sizeof(rd) + le16_to_cpu(rd.from_len) + le16_to_cpu(rd.to_len) + le16_to_cpu(rd.cursor_len) !=
+	    e->body_len)
+		bad_key(ck, w, e, "a range delete contradicts its length");
+	id = kvsck_array_add(&ck->range_ids, sizeof(*id));
+	if (!id)
+		return -KVE_no_memory;
+	*id = kvf_get_be32(e->key + 1);
+	return 0;
+}
+
+static int forest_entry(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e)
+{
+	struct kvsck_where at = kvsck_at_entry(ck, w, e);
+
+	if (e->flags != KVF_CELL_INLINE) {
+		kvsck_problem(ck, KVF_F_page_cell, &at, "a row of the forest stands in its leaf, plainly");
+		return 0;
+	}
+	switch (e->key[0]) {
+	case KVF_FOREST_TREE:
+		if (e->key_len > 1 + KVF_TREE_NAME_MAX)
+			bad_key(ck, w, e, "the name is too long");
+		return add_tree(ck, w, e, false);
+	case KVF_FOREST_DOOMED:
+		return add_tree(ck, w, e, true);
+	case KVF_FOREST_RANGE:
+		return add_range(ck, w, e);
+	case KVF_FOREST_SNAPSHOT:
+		if (e->body_len != sizeof(struct kvf_snapshot) || e->key_len < 2)
+			bad_key(ck, w, e, "malformed snapshot");
+		/* what it holds is not walked, so what is not reachable is not proven free */
+		ck->leaks_unknown = true;
+		return 0;
+	}
+	bad_key(ck, w, e, "unknown class");
+	return 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	u32 x = ((const struct kvsck_tree *)a)->id, y = ((const struct kvsck_tree *)b)->id;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Sorts the trees by id: the objects tree, whose chunks are matched with the heads, comes first. */
+static void check_ids(struct kvsck *ck)
+{
+	struct kvsck_tree *t = ck->trees.p;
+	const u32 *ids = ck->range_ids.p;
+	struct kvsck_where at = KVSCK_NOWHERE;
+	size_t i, k;
+
+	if (!ck->trees.nr)
+		return;
+	qsort(t, ck->trees.nr, sizeof(*t), by_id);
+	for (i = 1; i < ck->trees.nr; i++) {
+		if (t[i].id != t[i - 1].id)
+			continue;
+		at.tree = &t[i];
+		kvsck_problem(ck, KVF_F_tree_id, &at, "'%s' and '%s' have id %u", t[i - 1].name, t[i].name,
+			      t[i].id);
+	}
+	for (k = 0; k < ck->range_ids.nr; k++)
+		for (i = 0; i < ck->trees.nr; i++)
+			if (t[i].id == ids[k])
+				t[i].ranges = true;
+}
+
+int kvsck_pass_forest(struct kvsck *ck)
+{
+	struct kvsck_walk w = { .tree = &forest, .twin_leaves = true, .entry = forest_entry };
+	int err = kvsck_walk_tree(ck, &w, &ck->sb.forest);
+
+	check_ids(ck);
+	return err;
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * value.c - a separated value: does the log hold what the leaf says?
+ *
+ * Two leaves of one tree cannot hold the same key, and a record names its tree and key, so that each
+ * record is read once at most; a forged volume whose records overlap is stopped by the sum of the
+ * lengths in a segment.
+ */
+#include "ck.h"
+
+static bool bounds_fit(const struct kvsck *ck, const struct kvf_value_ref *ref, u64 bytes)
+{
+	u32 segment = le32_to_cpu(ref->segment), off = le32_to_cpu(ref->offset);
+
+	return segment >= KVF_SEG_FIRST && segment < ck->segments && off >= ck->g.block &&
+	       off % KVF_RECORD_ALIGN == 0 && off < ck->g.segment && off + bytes <= ck->g.segment &&
+	       le16_to_cpu(ref->head_len) > sizeof(struct kvf_record);
+}
+
+/* Does the segment hold what a ref of this generation points to? Sets the incarnation. */
+static int segment_fits(struct kvsck *ck, const struct kvf_value_ref *ref, u32 *incarnation)
+{
+	struct kvsck_seg *s = kvsck_seg_header(ck, le32_to_cpu(ref->segment));
+	u32 gen = le32_to_cpu(ref->segment_gen);
+
+	if (s->state & KVSCK_SEG_ENTRY) {
+		*incarnation = s->incarnation;
+		if (s->kind != KVF_KIND_LOG)
+			return KVF_F_ref_kind;
+		return s->gen == gen ? 0 : KVF_F_value_mismatch;
+	}
+	*incarnation = s->hdr_incarnation;
+	if (s->hdr_finding)
+		return s->hdr_finding;
+	if (s->hdr_kind != KVF_KIND_LOG)
+		return KVF_F_ref_kind;
+	return s->hdr_gen == gen ? 0 : KVF_F_value_mismatch;
+}
+
+static void record_matches(struct kvsck *ck, const struct kvsck_walk *w, const struct kvsck_entry *e,
+			   const struct kvf_value_ref *ref, const struct kvsck_where *at)
+{
+	const struct kvf_record *r = kvsck_record(ck);
+	u32 head = (u32)sizeof(*r) + kvf_record_ext_len(r) + le16_to_cpu(r->key_len);
+	bool chunk = w->tree->id == KVF_TREE_OBJECTS;
+
+	if (r->kind != KVF_RECORD_PUT && (r->kind != KVF_RECORD_EXTENT || !chunk))
+		kvsck_problem(ck, KVF_F_value_mismatch, at, "a record of kind %u", r->kind);
+	else if (r->lsn != ref->lsn || r->payload_len != ref->payload_len ||
+		 head != le16_to_cpu(ref->head_len) || r->flags & KVF_RECORD_OBJECT ||
+		 (u32)le64_to_cpu(r->payload_sum) != le32_to_cpu(ref->sum32))
+		kvsck_problem(ck, KVF_F_value_mismatch, at, "LSN %llu with %u bytes, record has %llu with %u",
+			      le64_to_cpu(ref->lsn), le32_to_cpu(ref->payload_len), le64_to_cpu(r->lsn),
+			      le32_to_cpu(r->payload_len));
+	else if (le16_to_cpu(r->key_len) != e->key_len || memcmp(kvf_record_key(r), e->key, e->key_len) ||
+		 (le32_to_cpu(r->tree) != w->tree->id && w->tree->head.origin == cpu_to_le64(0)))
+		kvsck_problem(ck, KVF_F_value_key, at, "of tree %u", le32_to_cpu(r->tree));
+}
+
+static int read_value(struct kvsck *ck, const struct kvsck_walk *w, const struct kvsck_entry *e,
+		      const struct kvf_value_ref *ref, u32 incarnation)
+{
+	struct kvf_identity id = { .segment = le32_to_cpu(ref->segment),
+				   .segment_gen = le32_to_cpu(ref->segment_gen),
+				   .incarnation = incarnation };
+	struct kvsck_where at = kvsck_at_entry(ck, w, e);
+	int err, payload;
+
+	memcpy(id.uuid, ck->sb.uuid, sizeof(id.uuid));
+	at.segment = id.segment;
+	at.offset = ((u64)id.segment << ck->g.segment_shift) + le32_to_cpu(ref->offset);
+	err = kvsck_record_find(ck, &id, le32_to_cpu(ref->offset), true, &payload);
+	if (err < 0)
+		return err;
+	if (err)
+		kvsck_problem(ck, err, &at, "the value of this key is lost");
+	else if (payload)
+		kvsck_problem(ck, payload, &at, "the value of this key is lost");
+	else
+		record_matches(ck, w, e, ref, &at);
+	return 0;
+}
+
+int kvsck_value(struct kvsck *ck, const struct kvsck_walk *w, const struct kvsck_entry *e)
+{
+	struct kvsck_where at = kvsck_at_entry(ck, w, e);
+	struct kvf_value_ref ref;
+	struct kvsck_seg *s;
+	u32 incarnation;
+	u64 bytes;
+	int finding;
+
+	if (e->body_len != sizeof(ref)) {
+		kvsck_problem(ck, KVF_F_page_cell, &at, "a value ref of %u bytes", e->body_len);
+		return 0;
+	}
+	memcpy(&ref, e->body, sizeof(ref));
+	bytes = KVF_ROUND_UP((u64)le16_to_cpu(ref.head_len) + le32_to_cpu(ref.payload_len),
+			     KVF_RECORD_ALIGN);
+	if (!bounds_fit(ck, &ref, bytes)) {
+		kvsck_problem(ck, KVF_F_value_bounds, &at, "segment %u, offset %u, %llu bytes",
+			      le32_to_cpu(ref.segment), le32_to_cpu(ref.offset), bytes);
+		return 0;
+	}
+	ck->rep->values++;
+	ck->rep->value_bytes += le32_to_cpu(ref.payload_len);
+	s = &ck->seg[le32_to_cpu(ref.segment)];
+	s->live_seen += bytes;
+	finding = segment_fits(ck, &ref, &incarnation);
+	if (finding) {
+		kvsck_problem(ck, finding, &at, "segment %u, generation %u: the value of this key is lost",
+			      le32_to_cpu(ref.segment), le32_to_cpu(ref.segment_gen));
+		return 0;
+	}
+	if (s->live_seen > ck->g.segment) {
+		if (!(s->state & KVSCK_SEG_OVERLAP))
+			kvsck_problem(ck, KVF_F_ref_shared, &at,
+				      "more bytes of values than segment %u can hold: they overlap",
+				      le32_to_cpu(ref.segment));
+		s->state |= KVSCK_SEG_OVERLAP;
+		return 0;
+	}
+	if (ck->opt->flags & KVSCK_NO_VALUES)
+		return 0;
+	return read_value(ck, w, e, &ref, incarnation);
+}

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * d_rocksdb.c - kvbench's driver of RocksDB, through its C API.
+ *
+ * The write-ahead log is always on: without sync it survives kill -9. RocksDB has no atomic add
+ * without a merge operator of one's own; the counter is read and written under a lock of the
+ * application, which costs less than its transactions.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <limits.h>
+#include <pthread.h>
+#include <rocksdb/c.h>
+#include <stdlib.h>
+
+#include "bench.h"
+
+#define MEMTABLE_BYTES (64u << 20)
+#define BLOOM_BITS_PER_KEY 10
+
+struct db {
+	rocksdb_t *db;
+	rocksdb_writeoptions_t *write;
+	rocksdb_readoptions_t *read;
+	pthread_mutex_t counter_lock;
+};
+
+static void check(char *err, const char *call)
+{
+	if (err)
+		bench_die("rocksdb: %s: %s", call, err);
+}
+
+/* The C API does not tell; the name of the library's file does: librocksdb.so.7.8.3. */
+static const char *version(void)
+{
+	static char path[PATH_MAX];
+	char *number;
+	Dl_info info;
+
+	if (!dladdr((void *)rocksdb_open, &info) || !realpath(info.dli_fname, path))
+		return "unknown";
+	number = strstr(path, ".so.");
+	return number ? number + 4 : "unknown";
+}
+
+static void set_table(rocksdb_options_t *o, size_t cache_bytes)
+{
+	rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
+	rocksdb_cache_t *cache = rocksdb_cache_create_lru(cache_bytes);
+
+	rocksdb_block_based_options_set_filter_policy(
+		table, rocksdb_filterpolicy_create_bloom_full(BLOOM_BITS_PER_KEY));
+	rocksdb_block_based_options_set_block_cache(table, cache);
+	rocksdb_block_based_options_set_format_version(table, 5);
+	rocksdb_options_set_block_based_table_factory(o, table);
+	rocksdb_cache_destroy(cache);
+	rocksdb_block_based_options_destroy(table);
+}
+
+static void *d_open(const char *dir, const struct bench_opts *opts)
+{
+	rocksdb_options_t *o = rocksdb_options_create();
+	struct db *db = calloc(1, sizeof(*db));
+	char *err = NULL;
+
+	if (!db)
+		bench_die("rocksdb: out of memory");
+	rocksdb_options_set_create_if_missing(o, 1);
+	rocksdb_options_increase_parallelism(o, 2);
+	rocksdb_options_set_max_background_jobs(o, 2);
+	rocksdb_options_set_write_buffer_size(o, MEMTABLE_BYTES);
+	rocksdb_options_set_max_write_buffer_number(o, 3);
+	rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
+	rocksdb_options_set_compression(o, rocksdb_lz4_compression);
+	rocksdb_options_set_bytes_per_sync(o, 1 << 20);
+	rocksdb_options_set_max_open_files(o, -1);
+	rocksdb_options_set_keep_log_file_num(o, 2);
+	set_table(o, opts->cache_bytes);
+	db->db = rocksdb_open(o, dir, &err);
+	check(err, "rocksdb_open");
+	rocksdb_options_destroy(o);
+	db->write = rocksdb_writeoptions_create();
+	rocksdb_writeoptions_set_sync(db->write, opts->synced);
+	db->read = rocksdb_readoptions_create();
+	pthread_mutex_init(&db->counter_lock, NULL);
+	return db;
+}
+
+static void d_close(void *p)
+{
+	struct db *db = p;
+
+	rocksdb_readoptions_destroy(db->read);
+	rocksdb_writeoptions_destroy(db->write);
+	rocksdb_close(db->db);
+	free(db);
+}
+
+static void *ctx_open(void *db)
+{
+	return db;
+}
+
+static void ctx_close(void *ctx)
+{
+	(void)ctx;
+}
+
+static void put(void *ctx, const struct bench_pair *p)
+{
+	struct db *db = ctx;
+	char *err = NULL;
+
+	rocksdb_put(db->db, db->write, p->key, p->key_len, p->val, p->val_len, &err);
+	check(err, "rocksdb_put");
+}
+
+static void put_batch(void *ctx, const struct bench_pair *p, unsigned int nr)
+{
+	rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+	struct db *db = ctx;
+	char *err = NULL;
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		rocksdb_writebatch_put(batch, p[i].key, p[i].key_len, p[i].val, p[i].val_len);
+	rocksdb_write(db->db, db->write, batch, &err);
+	check(err, "rocksdb_write");
+	rocksdb_writebatch_destroy(batch);
+}
+
+static int64_t get(void *ctx, const void *key, uint32_t key_len, void *buf, uint32_t cap)
+{
+	rocksdb_pinnableslice_t *slice;
+	struct db *db = ctx;
+	char *err = NULL;
+	const char *val;
+	size_t len;
+
+	slice = rocksdb_get_pinned(db->db, db->read, key, key_len, &err);
+	check(err, "rocksdb_get_pinned");
+	if (!slice)
+		return -1;
+	val = rocksdb_pinnableslice_value(slice, &len);
+	memcpy(buf, val, len < cap ? len : cap);
+	rocksdb_pinnableslice_destroy(slice);
+	return (int64_t)len;
+}
+
+static void position(rocksdb_iterator_t *it, const void *from, uint32_t from_len, bool reverse)
+{
+	if (!from && reverse)
+		rocksdb_iter_seek_to_last(it);
+	else if (!from)
+		rocksdb_iter_seek_to_first(it);
+	else if (reverse)
+		rocksdb_iter_seek_for_prev(it, from, from_len);
+	else
+		rocksdb_iter_seek(it, from, from_len);
+}
+
+static uint64_t scan(void *ctx, const void *from, uint32_t from_len, uint64_t max,
+		     struct bench_scan *s)
+{
+	size_t key_len, val_len;
+	const char *key, *val;
+	rocksdb_iterator_t *it;
+	struct db *db = ctx;
+	char *err = NULL;
+	uint64_t nr = 0;
+
+	it = rocksdb_create_iterator(db->db, db->read);
+	position(it, from, from_len, s->reverse);
+	while (rocksdb_iter_valid(it)) {
+		key = rocksdb_iter_key(it, &key_len);
+		val = rocksdb_iter_value(it, &val_len);
+		bench_visit(s, key, key_len, val, val_len);
+		if (++nr == max)
+			break;
+		if (s->reverse)
+			rocksdb_iter_prev(it);
+		else
+			rocksdb_iter_next(it);
+	}
+	rocksdb_iter_get_error(it, &err);
+	check(err, "rocksdb_iter_next");
+	rocksdb_iter_destroy(it);
+	return nr;
+}
+
+static void counter_zero(void *ctx, const void *key, uint32_t key_len)
+{
+	uint64_t zero = 0;
+	struct bench_pair p = { key, &zero, key_len, sizeof(zero) };
+
+	put(ctx, &p);
+}
+
+static uint64_t counter_get(void *ctx, const void *key, uint32_t key_len)
+{
+	uint64_t count;
+
+	if (get(ctx, key, key_len, &count, sizeof(count)) != sizeof(count))
+		bench_die("rocksdb: the counter has gone");
+	return count;
+}
+
+static void counter_inc(void *ctx, const void *key, uint32_t key_len)
+{
+	struct db *db = ctx;
+	struct bench_pair p;
+	uint64_t count;
+
+	pthread_mutex_lock(&db->counter_lock);
+	count = counter_get(ctx, key, key_len) + 1;
+	p = (struct bench_pair){ key, &count, key_len, sizeof(count) };
+	put(ctx, &p);
+	pthread_mutex_unlock(&db->counter_lock);
+}
+
+static void d_sync(void *p)
+{
+	struct db *db = p;
+	char *err = NULL;
+
+	rocksdb_flush_wal(db->db, 1, &err);
+	check(err, "rocksdb_flush_wal");
+}
+
+const struct bench_ops bench_rocksdb = {
+	.name = "rocksdb",
+	.config = "WAL on, memtables 3 x 64 MiB, LRU block cache, Bloom 10 bits, LZ4, dynamic levels, "
+		  "2 background jobs",
+	.version = version,
+	.open = d_open,
+	.close = d_close,
+	.ctx_open = ctx_open,
+	.ctx_close = ctx_close,
+	.put = put,
+	.put_batch = put_batch,
+	.get = get,
+	.scan = scan,
+	.counter_zero = counter_zero,
+	.counter_inc = counter_inc,
+	.counter_get = counter_get,
+	.sync = d_sync,
+};

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * probe.c - what the measuring process asks about itself: time, memory, files, syncs.
+ *
+ * fsync, fdatasync and msync are defined here and so take the place of libc's for every engine's
+ * library: they make the system call and count it. Writes to files opened with O_DSYNC are syncs
+ * that this does not see (LMDB writes its meta page so: one more per durable commit than counted).
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+static uint64_t sync_calls;
+
+static void count_sync(void)
+{
+	__atomic_add_fetch(&sync_calls, 1, __ATOMIC_RELAXED);
+}
+
+int fsync(int fd)
+{
+	count_sync();
+	return (int)syscall(SYS_fsync, fd);
+}
+
+int fdatasync(int fd)
+{
+	count_sync();
+	return (int)syscall(SYS_fdatasync, fd);
+}
+
+int msync(void *addr, size_t len, int flags)
+{
+	count_sync();
+	return (int)syscall(SYS_msync, addr, len, flags);
+}
+
+uint64_t bench_sync_calls(void)
+{
+	return __atomic_load_n(&sync_calls, __ATOMIC_RELAXED);
+}
+
+void bench_die(const char *format, ...)
+{
+	va_list args;
+
+	fputs("kvbench: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	_exit(3);
+}
+
+uint64_t bench_now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+double bench_cpu_seconds(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+uint64_t bench_private_bytes(void)
+{
+	uint64_t anon = 0, shmem = 0, kib;
+	FILE *f = fopen("/proc/self/status", "r");
+	char line[256];
+
+	if (!f)
+		bench_die("/proc/self/status: %s", strerror(errno));
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "RssAnon: %lu", &kib) == 1)
+			anon = kib;
+		else if (sscanf(line, "RssShmem: %lu", &kib) == 1)
+			shmem = kib;
+	}
+	fclose(f);
+	return (anon + shmem) * 1024;
+}
+
+uint64_t bench_disk_bytes(const char *dir, bool sync)
+{
+	struct dirent *entry;
+	uint64_t bytes = 0;
+	DIR *d = opendir(dir);
+	struct stat st;
+	int fd;
+
+	if (!d)
+		bench_die("%s: %s", dir, strerror(errno));
+	while ((entry = readdir(d))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		fd = openat(dirfd(d), entry->d_name, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue; /* engines delete files behind our back */
+		if (sync && syscall(SYS_fdatasync, fd))
+			bench_die("%s/%s: fdatasync: %s", dir, entry->d_name, strerror(errno));
+		if (!fstat(fd, &st))
+			bytes += (uint64_t)st.st_blocks * 512;
+		close(fd);
+	}
+	closedir(d);
+	return bytes;
+}
+
+void bench_remove_dir(const char *dir)
+{
+	struct dirent *entry;
+	DIR *d = opendir(dir);
+
+	if (!d)
+		return;
+	while ((entry = readdir(d)))
+		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
+			unlinkat(dirfd(d), entry->d_name, 0);
+	closedir(d);
+	rmdir(dir);
+}
+
+void bench_make_dir(const char *dir)
+{
+	if (mkdir(dir, 0755) && errno != EEXIST)
+		bench_die("%s: %s; choose another place with --dir", dir, strerror(errno));
+}
+
+/*
+ * Ask for a scheduler slice of 0.1 ms: the same share of the processor, but prompt wake-ups, so
+ * that the time slices of other programs on the machine do not show up as latency of the engine.
+ * Linux 6.12 or newer; without it the figures are only noisier.
+ */
+void bench_short_slice(void)
+{
+	struct {
+		uint32_t size, policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t priority;
+		uint64_t runtime, deadline, period;
+		uint32_t util_min, util_max;
+	} attr = { .size = sizeof(attr) };
+
+	if (syscall(SYS_sched_getattr, 0, &attr, sizeof(attr), 0))
+		return;
+	attr.runtime = 100000;
+	syscall(SYS_sched_setattr, 0, &attr, 0);
+}
