@@ -70,6 +70,7 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 		kve_space_freeze(db);
 	kvp_mutex_lock(&db->space.lock);
 	r->batch->gen = r->gen;
+	db->ckpt_frees = &r->batch->list;
 	r->batch->list = db->space.open;
 	memset(&db->space.open, 0, sizeof(db->space.open));
 	kvp_mutex_unlock(&db->space.lock);
@@ -166,6 +167,7 @@ static void round_end(struct round *r, int err)
 	kvp_mutex_lock(&db->writer);
 	kvp_rwsem_down_write(&db->tree_lock);
 	db->ckpt_gen = 0;
+	db->ckpt_frees = NULL;
 	kve_shadows_drop(db);
 	kvp_rwsem_up_write(&db->tree_lock);
 	kve_pinned_update(db);

@@ -229,6 +229,7 @@ struct kv_db {
 
 	u64 open_gen; /* writer lock to change: generation of changes made now */
 	u64 ckpt_gen; /* 0, or the generation that a checkpoint is writing */
+	struct kve_batch_items *ckpt_frees; /* and its free batch */
 	u64 pinned;   /* highest pinned generation + 1, 0: none; writer lock */
 	bool marked;  /* the superblock on the medium is not clean any more */
 	bool changed; /* something to checkpoint */

@@ -249,8 +249,9 @@ static int footer_write(struct kv_db *db)
 	if (tail > start)
 		memcpy(buf, log->ring + (start & (log->ring_bytes - 1)), log->pos.offset - start);
 	f = (struct kvf_footer *)(buf + room - sizeof(*f));
-	memcpy((u8 *)f - log->entries_nr * sizeof(*log->entries), log->entries,
-	       log->entries_nr * sizeof(*log->entries));
+	if (log->entries_nr)
+		memcpy((u8 *)f - log->entries_nr * sizeof(*log->entries), log->entries,
+		       log->entries_nr * sizeof(*log->entries));
 	f->entries = cpu_to_le32(log->entries_nr);
 	f->end = cpu_to_le32(log->pos.offset);
 	f->first_lsn = cpu_to_le64(log->first_lsn);

@@ -51,7 +51,8 @@ int kve_log_entries_complete(struct kv_db *db)
 					  log->resumed) : -KVE_no_memory;
 	if (err)
 		goto out;
-	memcpy(later, log->entries, later_nr * sizeof(*later));
+	if (later_nr)
+		memcpy(later, log->entries, later_nr * sizeof(*later));
 	log->entries_nr = 0;
 	log->value_bytes = 0;
 	kve_identity(db, log->pos.segment, log->pos.gen, log->pos.incarnation, &id);

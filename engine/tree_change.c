@@ -89,7 +89,8 @@ void kve_frame_unref(struct kv_db *db, struct kve_frame *f)
 	u32 i;
 
 	KVP_ASSERT(f->refs);
-	if (--f->refs || !f->zombie || !f->reaped)
+	/* What is in the list of shadowed frames is freed from there. */
+	if (--f->refs || !f->zombie || !f->reaped || f->shadow_listed)
 		return;
 	/* A zombie that nothing needs; depth is bounded by that of a tree. */
 	for (i = 0; f->kids && i < kve_kids_max(db); i++)

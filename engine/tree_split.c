@@ -150,6 +150,19 @@ static bool may_change(const struct kv_db *db, const struct kve_frame *f)
 	return f->gen == db->open_gen || kvp_load(&db->pinned) <= f->gen || f->tree->system;
 }
 
+/*
+ * A page of a system tree goes with the checkpoint that changes the tree: to its batch, or, if it got its
+ * place in this very checkpoint and was never written, at once. Without memory it waits for the next one.
+ */
+static void system_page_free(struct kv_db *db, struct kve_frame *f)
+{
+	if (f->ref.block0 && le64_to_cpu(f->ref.birth) == db->ckpt_gen)
+		kve_ref_drop(db, &f->ref);
+	else if (kve_free_page(db, db->ckpt_frees, &f->ref))
+		return;
+	memset(&f->ref, 0, sizeof(f->ref));
+}
+
 static void bury(struct kv_db *db, struct kve_frame *f)
 {
 	u32 i, nr = f->level ? kve_kids_max(db) : 0;
@@ -158,11 +171,8 @@ static void bury(struct kv_db *db, struct kve_frame *f)
 	for (i = 0; i < nr; i++)
 		if (f->kids[i])
 			f->kids[i]->refs++;
-	/* A page of a system tree that got its place in this very checkpoint was never written. */
-	if (f->tree->system && f->ref.block0 && le64_to_cpu(f->ref.birth) == db->ckpt_gen) {
-		kve_ref_drop(db, &f->ref);
-		memset(&f->ref, 0, sizeof(f->ref));
-	}
+	if (f->tree->system)
+		system_page_free(db, f);
 	kve_frame_unlink(db, f);
 	f->zombie = true;
 	f->parent = NULL;

@@ -37,7 +37,10 @@ static int add_tree(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_e
 	}
 	memcpy(&h, e->body, sizeof(h));
 	id = le32_to_cpu(h.id);
-	if ((id < KVF_TREE_USER && id != KVF_TREE_OBJECTS) || id >= le32_to_cpu(ck->sb.next_tree) ||
+	if (id >= le32_to_cpu(ck->sb.next_tree))
+		kvsck_problem(ck, KVF_F_tree_id, &at, "id %u, the next that is free is %u", id,
+			      le32_to_cpu(ck->sb.next_tree));
+	if ((id < KVF_TREE_USER && id != KVF_TREE_OBJECTS) ||
 	    (id == KVF_TREE_OBJECTS) != (e->key_len == 1) || h.flags != cpu_to_le32(0) ||
 	    h.reserved0 != cpu_to_le16(0) || !kvf_is_zero(h.reserved1, sizeof(h.reserved1)) ||
 	    (doomed && (e->key_len != 5 || kvf_get_be32(e->key + 1) != id)))
@@ -58,22 +61,19 @@ static int add_tree(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_e
 	return 0;
 }
 
+/* Three rows, one for each key of the range, that all repeat the lengths. */
 static int add_range(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e)
 {
 	struct kvf_range_delete rd;
-	u32 *id;
+	u32 *id, len;
 
-	if (e->key_len != 13) {
-		bad_key(ck, w, e, "a range delete's key has 13 bytes");
-		return 0;
-	}
-	if (e->body_len < sizeof(rd)) {
-		bad_key(ck, w, e, "a range delete is too short");
+	if (e->key_len != 14 || e->key[13] > 2 || e->body_len < sizeof(rd)) {
+		bad_key(ck, w, e, "malformed range delete");
 		return 0;
 	}
 	memcpy(&rd, e->body, sizeof(rd));
-	if (sizeof(rd) + le16_to_cpu(rd.from_len) + le16_to_cpu(rd.to_len) + le16_to_cpu(rd.cursor_len) !=
-	    e->body_len)
+	len = le16_to_cpu(e->key[13] == 0 ? rd.from_len : e->key[13] == 1 ? rd.to_len : rd.cursor_len);
+	if (sizeof(rd) + len != e->body_len || rd.reserved != cpu_to_le16(0))
 		bad_key(ck, w, e, "a range delete contradicts its length");
 	id = kvsck_array_add(&ck->range_ids, sizeof(*id));
 	if (!id)

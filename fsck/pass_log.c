@@ -4,7 +4,7 @@
  *
  * The tail rule: a record that cannot be read at or below the attested LSN is damage; above it the first
  * one ends the log, torn by a crash, which is no fault. A bad payload at or below the attested LSN costs
- * its own key only. After an unclean opening (incarnation != replay_incarnation) the log is cut: it must
+ * its own key only. A read error is never the end of the log. After an unclean opening (incarnation != replay_incarnation) the log is cut: it must
  * reach just below cut_lsn, and what lies behind that is an abandoned timeline.
  */
 #include "ck.h"
@@ -31,6 +31,10 @@ static int at_end(struct kvsck *ck, struct log *lg, int finding)
 	int err;
 
 	lg->end = true;
+	if (finding == KVF_F_io_error || finding == KVF_F_volume_short) {
+		kvsck_problem(ck, finding, &w, "LSN %llu: whether the log ends here cannot be told", lg->lsn);
+		return 0;
+	}
 	if (lg->cut) {
 		kvsck_problem(ck, KVF_F_log_gap, &w, "LSN %llu: %s; the log was cut before LSN %llu",
 			      lg->lsn, kvf_finding_text(finding), lg->cut);
@@ -58,8 +62,8 @@ static int bad_payload(struct kvsck *ck, struct log *lg, int finding)
 	u64 lsn = le64_to_cpu(r->lsn);
 	int err;
 
-	if (ck->attested < lsn && !lg->cut) {
-		/* uses ck->head: r is not valid behind it, unless it proves the payload's durability */
+	if (ck->attested < lsn && !lg->cut && finding == KVF_F_record_payload) {
+		/* it uses ck->head: fetch the record again */
 		err = kvsck_scan_attested(ck, &lg->id, lg->off, lsn);
 		if (err)
 			return err;
@@ -70,8 +74,9 @@ static int bad_payload(struct kvsck *ck, struct log *lg, int finding)
 		r = kvsck_record(ck);
 	}
 	if (ck->attested < lsn && !lg->cut) {
-		kvsck_note(ck, finding, &w, "LSN %llu: the log ends here, torn by a crash", lsn);
 		lg->end = true;
+		kvsck_found(ck, finding == KVF_F_record_payload ? KVSCK_NOTE : KVSCK_PROBLEM, finding, &w,
+			    "LSN %llu: the log ends here", lsn);
 		return 0;
 	}
 	w.tree_id = le32_to_cpu(r->tree);

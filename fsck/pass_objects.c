@@ -69,19 +69,6 @@ static void bad_object(struct kvsck *ck, struct match *m, int code, u64 chunk, c
 		      h->length, chunk, chunks_of(h), what);
 }
 
-/* All heads below object have got their last chunk by now. */
-static void finish_heads(struct kvsck *ck, struct match *m, u64 object)
-{
-	const struct kvsck_head *h = ck->heads.p;
-
-	for (; m->head < ck->heads.nr && h[m->head].object < object; m->head++) {
-		if (m->next < chunks_of(&h[m->head]))
-			bad_object(ck, m, KVF_F_object_missing, m->next, "is missing");
-		m->next = 0;
-		m->bad = false;
-	}
-}
-
 static bool is_marked(const struct kvsck *ck, u64 object)
 {
 	const struct kvsck_mark *mark = ck->marks.p;
@@ -95,6 +82,21 @@ static bool is_marked(const struct kvsck *ck, u64 object)
 			hi = mid;
 	}
 	return lo < ck->marks.nr && mark[lo].object == object;
+}
+
+/* All heads below object have got their last chunk by now. */
+static void finish_heads(struct kvsck *ck, struct match *m, u64 object)
+{
+	const struct kvsck_head *h = ck->heads.p;
+
+	for (; m->head < ck->heads.nr && h[m->head].object < object; m->head++) {
+		if (m->next < chunks_of(&h[m->head]))
+			bad_object(ck, m, KVF_F_object_missing, m->next, "is missing");
+		else if (is_marked(ck, h[m->head].object))
+			bad_object(ck, m, KVF_F_object_missing, 0, "its object is to be deleted");
+		m->next = 0;
+		m->bad = false;
+	}
 }
 
 static void match_chunk(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e, u64 len)
@@ -150,6 +152,14 @@ static int add_mark(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_e
 	return 0;
 }
 
+/* Marks sort before all chunks, each class in order of ids: merge the two classes once. */
+static void sort_marks(struct kvsck *ck, struct kvsck_walk *w)
+{
+	if (!w->sorted && ck->marks.nr)
+		qsort(ck->marks.p, ck->marks.nr, sizeof(struct kvsck_mark), by_object);
+	w->sorted = true;
+}
+
 static int object_entry(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e)
 {
 	struct kvsck_where at = kvsck_at_entry(ck, w, e);
@@ -167,12 +177,7 @@ static int object_entry(struct kvsck *ck, struct kvsck_walk *w, const struct kvs
 		memcpy(&ref, e->body, sizeof(ref));
 		len = le32_to_cpu(ref.payload_len);
 	}
-	/* marks sort before all chunks, each class in order of ids: sort the two once */
-	if (!w->sorted) {
-		w->sorted = true;
-		if (ck->marks.nr)
-			qsort(ck->marks.p, ck->marks.nr, sizeof(struct kvsck_mark), by_object);
-	}
+	sort_marks(ck, w);
 	match_chunk(ck, w, e, len);
 	if (e->flags & KVF_CELL_POISON) {
 		kvsck_problem(ck, KVF_F_value_poison, &at, "a chunk of a large value");
@@ -237,6 +242,7 @@ int kvsck_pass_objects(struct kvsck *ck)
 	err = kvsck_walk_tree(ck, &w, t ? &t->head.root : &none);
 	if (err)
 		return err;
+	sort_marks(ck, &w);
 	finish_heads(ck, &m, ~0ull);
 	kvsck_check_count(ck, &w);
 	return 0;

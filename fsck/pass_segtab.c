@@ -146,12 +146,12 @@ static void take_batch(struct kvsck *ck, struct kvsck_walk *w, const struct kvsc
 
 static void check_dead(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e)
 {
-	u64 chunks = (ck->g.segment / KVF_DEAD_GRANULE / 8 + KVF_DEAD_CHUNK_BYTES - 1) /
-		     KVF_DEAD_CHUNK_BYTES;
+	u32 chunk = KVF_MIN(KVF_DEAD_CHUNK_BYTES, ck->g.frame / 16);
+	u32 chunks = (ck->g.segment / KVF_DEAD_GRANULE / 8 + chunk - 1) / chunk;
 
 	if (e->key_len != 9 || kvf_get_be32(e->key + 1) < KVF_SEG_FIRST ||
 	    kvf_get_be32(e->key + 1) >= le64_to_cpu(ck->sb.segments) ||
-	    kvf_get_be32(e->key + 5) >= chunks || e->body_len > KVF_DEAD_CHUNK_BYTES)
+	    kvf_get_be32(e->key + 5) >= chunks || !e->body_len || e->body_len > chunk)
 		bad_key(ck, w, e, "malformed bitmap of dead records");
 }
 
@@ -174,7 +174,7 @@ static int segtab_entry(struct kvsck *ck, struct kvsck_walk *w, const struct kvs
 		check_dead(ck, w, e);
 		return 0;
 	case KVF_SEGTAB_LIST:
-		if (e->key_len != 21 || e->body_len % sizeof(struct kvf_free))
+		if (e->key_len != 21 || !e->body_len || e->body_len % sizeof(struct kvf_free))
 			bad_key(ck, w, e, "malformed dead list");
 		ck->leaks_unknown = true;
 		return 0;

@@ -290,7 +290,7 @@ int kvsck_walk_tree(struct kvsck *ck, struct kvsck_walk *w, const struct kvf_ref
 void kvsck_check_count(struct kvsck *ck, const struct kvsck_walk *w)
 {
 	struct kvsck_where at = KVSCK_NOWHERE;
-	/* the objects tree is not counted: its head says 0 */
+	/* the objects tree is not counted, its head says 0 */
 	u64 entries = w->tree->id == KVF_TREE_OBJECTS ? 0 : w->entries;
 
 	at.tree = w->tree;

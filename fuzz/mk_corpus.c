@@ -71,6 +71,7 @@ static kv_db *volume_new(const kv_options *opt)
 	kvp_fix_random(42);
 	MUST(kvp_mem_open(&dev, 0, IMAGE_MAX));
 	MUST(kve_create_dev(dev, opt));
+	kvp_mem_window(dev, opt->window_bytes > 1);
 	save_at_close(dev);
 	MUST(kve_open_dev(dev, opt, &db));
 	return db;

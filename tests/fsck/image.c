@@ -25,7 +25,6 @@ struct build {
 	struct kvf_ref leaf[2], inner, objects, forest, segtab, freed;
 	u32 replay_offset;
 	u64 replay_lsn;
-	u32 objects_count;
 };
 
 static const u8 uuid[16] = "fsck test image";
@@ -351,21 +350,17 @@ static void build_objects(struct build *b)
 	u32 i, n = is(b, IMAGE_CHUNK_MORE) ? 3 : is(b, IMAGE_CHUNK_MISSING) ? 1 : 2;
 
 	page_begin(b, KVF_TREE_OBJECTS, 0, NULL, NULL);
-	b->objects_count = n;
-	if (is(b, IMAGE_CHUNK_PENDING)) {
+	if (is(b, IMAGE_CHUNK_PENDING) || is(b, IMAGE_CHUNK_MARKED)) {
 		key[0] = KVF_OBJECT_PENDING;
 		kvf_put_be64(key + 1, 1);
 		page_add(b, key, 9, 0, "", 0);
-		b->objects_count++;
 	}
 	for (i = 0; i < n; i++) {
 		chunk_key(key, i);
 		page_add(b, key, 17, KVF_CELL_REF, &b->chunk[i], sizeof(b->chunk[i]));
 	}
-	if (is(b, IMAGE_OBJECT_KEY)) {
+	if (is(b, IMAGE_OBJECT_KEY))
 		page_add(b, "\x09", 1, 0, "", 0);
-		b->objects_count++;
-	}
 	page_end(b, false, &b->objects, at);
 	b->im->objects_leaf = at[0];
 }
@@ -389,7 +384,6 @@ static void build_forest(struct build *b)
 	memset(&h, 0, sizeof(h));
 	h.id = cpu_to_le32(KVF_TREE_OBJECTS);
 	h.root = b->objects;
-	h.count = cpu_to_le64(b->objects_count);
 	page_add(b, "T", 1, 0, &h, sizeof(h));
 	h.id = cpu_to_le32(KVF_TREE_USER);
 	h.root = b->inner;
@@ -401,7 +395,8 @@ static void build_forest(struct build *b)
 		h.root.block1 = cpu_to_le64(segment_at(6) / IMAGE_BLOCK + b->next_block[1]);
 	}
 	page_add(b, "Tmain", 5, 0, &h, sizeof(h));
-	if (is(b, IMAGE_ID_TWICE)) {
+	if (is(b, IMAGE_ID_TWICE) || is(b, IMAGE_ID_NEXT)) {
+		h.id = cpu_to_le32(KVF_TREE_USER + (is(b, IMAGE_ID_NEXT) ? 1 : 0));
 		memset(&h.root, 0, sizeof(h.root));
 		h.count = cpu_to_le64(0);
 		page_add(b, "Tother", 6, 0, &h, sizeof(h));
@@ -558,7 +553,7 @@ static void fill_super(struct build *b, struct kvf_super *sb, u64 seq)
 		sb->flags = cpu_to_le32(KVF_SUPER_CLEAN);
 	sb->forest = b->forest;
 	sb->segtab = b->segtab;
-	sb->next_tree = cpu_to_le32(KVF_TREE_USER + 1);
+	sb->next_tree = cpu_to_le32(KVF_TREE_USER + 1 + (is(b, IMAGE_ID_NEXT) ? 0 : 1));
 	sb->next_object = cpu_to_le64(2);
 	sb->created = cpu_to_le64(1700000000);
 	sb->next_lsn = cpu_to_le64(b->im->end_lsn + 10);

@@ -27,6 +27,7 @@ enum image_fault {
 	IMAGE_GOOD,
 	IMAGE_COUNT,	     /* the head of main has one entry too many */
 	IMAGE_ID_TWICE,	     /* a second tree with the id of main */
+	IMAGE_ID_NEXT,	     /* a second tree with an id that is not given out yet */
 	IMAGE_FOREST_KEY,    /* a row of an unknown class in the forest */
 	IMAGE_HEAD,	     /* reserved bits in a tree head */
 	IMAGE_FENCES,	     /* the second leaf begins later than its parent says */
@@ -48,6 +49,7 @@ enum image_fault {
 	IMAGE_CHUNK_SIZE,    /* the head says one byte more */
 	IMAGE_CHUNK_ORPHAN,  /* the head is an ordinary value instead */
 	IMAGE_CHUNK_PENDING, /* the same, with a row that says pending: good */
+	IMAGE_CHUNK_MARKED,  /* a head, and a row that says pending */
 	IMAGE_CHUNK_MORE,    /* a third chunk behind the end */
 	IMAGE_OBJECT_TWICE,  /* two heads of one object */
 	IMAGE_OBJECT_KEY,    /* a row of an unknown class in the objects tree */
