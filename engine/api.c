@@ -306,7 +306,7 @@ int kv_inc(kv_db *db, kv_tree *tree, const void *key, size_t key_len, int64_t de
 {
 	struct kve_op op = { .kind = KVF_RECORD_PUT, .key = key };
 	char text[32];
-	s64 v, sum;
+	s64 v = 0, sum = 0;
 	u64 lsn = 0;
 	int durability, err = kve_enter(db, true);
 
@@ -348,7 +348,7 @@ static int entry_value(struct kv_db *db, struct kv_tree *t, u64 gen, const void 
 		return kve_fail(db, KVE_corrupt_value, "%s", kvf_finding_text(KVF_F_value_poison));
 	switch (e->flags & KVF_CELL_KIND) {
 	case KVF_CELL_REF:
-		return kve_value_read(db, t->id, &e->ref, key, key_len, buf);
+		return kve_value_get(db, t->id, &e->ref, key, key_len, buf);
 	case KVF_CELL_OBJECT:
 		return kve_object_read(db, gen, &e->object, 0, buf, (size_t)e->value_len);
 	default:

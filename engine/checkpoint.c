@@ -235,8 +235,10 @@ static void worker(void *arg)
 			continue;
 		}
 		kvp_mutex_unlock(&db->state);
+		kvp_store(&db->stepping, true);
 		if (kve_doomed_step(db, &more))
 			more = false;
+		kvp_store(&db->stepping, false);
 		kvp_mutex_lock(&db->state);
 	}
 	kvp_mutex_unlock(&db->state);

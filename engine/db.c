@@ -45,6 +45,7 @@ static struct kv_db *db_new(struct kvp_dev *dev, const kv_options *opt)
 	kvp_cond_init(&db->done);
 	kve_space_init(db);
 	kvp_mutex_init(&db->cache.lock, "cache", KVE_RANK_CACHE);
+	kvp_mutex_init(&db->values.lock, "values", KVE_RANK_CACHE);
 	kve_log_init(db);
 	db->next_tree = KVF_TREE_USER;
 	db->next_object = 1;
@@ -74,6 +75,7 @@ static void db_free(struct kv_db *db)
 	trees_free(db);
 	kve_image_free(db, db->scratch);
 	kve_cache_exit(db);
+	kve_values_exit(db);
 	kvp_free(db->sep);
 	kve_log_exit(db);
 	kve_space_exit(db);
@@ -101,8 +103,10 @@ static struct kv_tree *system_tree(struct kv_db *db, u32 id, const char *name, c
 /* What needs the geometry. */
 static int db_prepare(struct kv_db *db)
 {
-	int err = kve_cache_init(db, db->cache_bytes);
+	int err = kve_cache_init(db, db->cache_bytes - db->cache_bytes / 4);
 
+	if (!err)
+		err = kve_values_init(db, db->cache_bytes / 4);
 	if (!err)
 		err = kve_log_buffers(db);
 	if (err)

@@ -205,6 +205,16 @@ struct kve_cache {
 	u64 hits, misses, healed;
 };
 
+/* Separated values in memory; see value_cache.c. */
+struct kve_value;
+struct kve_values {
+	struct kvp_mutex lock;
+	struct kve_value **bucket;
+	u8 shift; /* log2 of the number of buckets */
+	u32 hand;
+	u64 bytes, limit;
+};
+
 struct kv_db {
 	struct kvp_dev *dev;
 	struct kvf_geometry geo;
@@ -226,6 +236,7 @@ struct kv_db {
 	struct kve_log log;
 	struct kve_space space;
 	struct kve_cache cache;
+	struct kve_values values;
 
 	u64 open_gen; /* writer lock to change: generation of changes made now */
 	u64 ckpt_gen; /* 0, or the generation that a checkpoint is writing */
@@ -243,7 +254,7 @@ struct kv_db {
 	struct kve_frame *zombies;  /* linked by next; not yet reaped */
 	struct kve_frame *shadowed; /* frames with shadows, linked by shadow_next */
 	bool doomed;		   /* objects or trees wait for being deleted */
-	bool stepping;		   /* without a worker: inside such a step */
+	bool stepping;		   /* inside such a step */
 	u8 *scratch, *sep;	   /* a frame, the longest key: tree lock exclusive */
 
 	struct kvp_mutex state; /* the fields from here on */
@@ -362,6 +373,16 @@ void kve_log_pos(struct kv_db *db, struct kve_logpos *pos);
  */
 int kve_value_read(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
 		   u32 key_len, void *buf);
+/* The same through the cache of values, which it fills. */
+int kve_value_get(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
+		  u32 key_len, void *buf);
+
+/* ---- value_cache.c --------------------------------------------------------------------------- */
+
+int kve_values_init(struct kv_db *db, u64 bytes);
+void kve_values_exit(struct kv_db *db);
+bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out);
+void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes);
 
 /* ---- cache.c --------------------------------------------------------------------------------- */
 

@@ -225,9 +225,17 @@ int kve_log_start(struct kv_db *db, u64 lsn)
 	return err;
 }
 
-/* Room that must stay behind a record: SEAL record and footer with its entries. */
-static u32 seal_room(const struct kve_log *log, u32 more)
+/*
+ * Room that must stay behind a record: SEAL record and footer with its entries. Those of a head that was
+ * resumed are read when it is sealed; until then the most that it can have count.
+ */
+static u32 seal_room(const struct kv_db *db, u32 more)
 {
+	const struct kve_log *log = &db->log;
+
+	if (log->resumed)
+		more += (log->resumed - db->geo.block) /
+			(u32)kvf_record_bytes(0, 1, (u64)db->geo.inline_max + 1);
 	return (u32)(kvf_record_bytes(0, 0, 0) + kvf_footer_bytes(log->entries_nr + more));
 }
 
@@ -388,7 +396,7 @@ int kve_log_finish(struct kv_db *db)
 	err = kve_log_sync(db, log->pos.lsn - 1);
 	if (err || end == log->pos.offset)
 		return err;
-	if (end + seal_room(log, 1) > db->geo.segment) {
+	if (end + seal_room(db, 1) > db->geo.segment) {
 		err = log_switch(db, true);
 		if (!err) {
 			log->filled_lsn = log->pos.lsn - 1;
@@ -531,7 +539,7 @@ static int make_room(struct kv_db *db, const struct kve_op *op, bool privileged)
 {
 	struct kve_log *log = &db->log;
 	u32 bytes = (u32)kvf_record_bytes(0, op->key_len, op->value_len);
-	u32 end = log->pos.offset + bytes + seal_room(log, op->separated ? 1 : 0);
+	u32 end = log->pos.offset + bytes + seal_room(db, op->separated ? 1 : 0);
 	u32 step = KVF_MAX(db->geo.segment / 8, db->geo.block);
 	int err;
 
@@ -539,7 +547,7 @@ static int make_room(struct kv_db *db, const struct kve_op *op, bool privileged)
 		err = log_switch(db, privileged);
 		if (err)
 			return err;
-		end = log->pos.offset + bytes + seal_room(log, 1);
+		end = log->pos.offset + bytes + seal_room(db, 1);
 	}
 	err = kve_segment_back(db, log->pos.segment,
 			       (u32)KVF_MIN(KVF_ROUND_UP(end, step), (u64)db->geo.segment));

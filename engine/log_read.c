@@ -37,7 +37,7 @@ int kve_log_entries_complete(struct kv_db *db)
 {
 	struct kve_log *log = &db->log;
 	struct kvf_footer_entry *later;
-	u32 at = db->geo.block, need, bytes, later_nr = log->entries_nr, i;
+	u32 at = db->geo.block, need, bytes, later_nr = log->entries_nr, resumed = log->resumed, i;
 	const struct kvf_record *r;
 	struct kvf_identity id;
 	u8 *buf;
@@ -74,7 +74,7 @@ int kve_log_entries_complete(struct kv_db *db)
 	if (!err)
 		log->resumed = 0;
 out:
-	kvp_iobuf_free(buf, log->resumed);
+	kvp_iobuf_free(buf, resumed);
 	kvp_free(later);
 	return err;
 }
@@ -204,4 +204,17 @@ bad:
 	kvf_key_to_text(name, sizeof(name), key, key_len);
 	return kve_fail(db, KVE_corrupt_value, "key '%s': segment %u offset %u: %s; run 'kvs-fsck -n %s'",
 			name, segment, off, kvf_finding_text(finding), db->dev->name);
+}
+
+int kve_value_get(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
+		  u32 key_len, void *out)
+{
+	int err;
+
+	if (kve_values_get(db, ref, out))
+		return 0;
+	err = kve_value_read(db, tree, ref, key, key_len, out);
+	if (!err)
+		kve_values_put(db, ref, out);
+	return err;
 }

@@ -58,6 +58,8 @@ int kve_frame_prepare(struct kv_db *db, struct kve_frame *f)
 	sh->next = f->shadow;
 	f->shadow = sh;
 	f->gen = db->open_gen;
+	/* Even if no change follows: a reader that begins now needs a freeze to find this image. */
+	db->changed_gen = db->open_gen;
 	db->cache.shadows++;
 	shadow_list(db, f);
 	kvp_rwsem_up_write(&db->tree_lock);
@@ -80,6 +82,7 @@ int kve_head_prepare(struct kv_db *db, struct kv_tree *t)
 	if (h->root)
 		h->root->refs++;
 	t->head.gen = db->open_gen;
+	db->changed_gen = db->open_gen;
 	kvp_rwsem_up_write(&db->tree_lock);
 	return 0;
 }

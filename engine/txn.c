@@ -32,7 +32,8 @@ static int checkpoint_wait(struct kv_db *db)
 	u64 round;
 	int err = 0;
 
-	if (!db->worker)
+	/* The worker does not wait for itself: its own steps run what they need. */
+	if (!db->worker || kvp_load(&db->stepping))
 		return kve_checkpoint(db, NULL, false, true);
 	kvp_mutex_lock(&db->state);
 	round = db->ckpt_rounds;

@@ -107,7 +107,8 @@ struct kvsck {
 	struct kvf_geometry g;
 	struct kvf_super sb; /* the chosen one */
 	u64 attested;	     /* highest over superblocks and records */
-	u64 segments;	     /* that are really there */
+	u64 segments;	     /* of the checkpoint, as far as they are there: trees and table */
+	u64 log_segments;    /* that are there: the log may have grown the volume since */
 	u64 blocks;	     /* segments * seg_blocks */
 	struct kvsck_seg *seg;
 	u8 *owned, *marked, *batched; /* a bit for each block: reachable; used by table; in a batch */

@@ -4,8 +4,9 @@
  *
  * The tail rule: a record that cannot be read at or below the attested LSN is damage; above it the first
  * one ends the log, torn by a crash, which is no fault. A bad payload at or below the attested LSN costs
- * its own key only. A read error is never the end of the log. After an unclean opening (incarnation != replay_incarnation) the log is cut: it must
- * reach just below cut_lsn, and what lies behind that is an abandoned timeline.
+ * its own key only. A read error is never the end of the log. After an unclean opening (incarnation !=
+ * replay_incarnation) the log is cut: it must reach just below cut_lsn, and what lies behind that is an
+ * abandoned timeline.
  */
 #include "ck.h"
 
@@ -114,7 +115,7 @@ static int go_on(struct kvsck *ck, struct log *lg)
 	struct kvsck_where w = kvsck_at(ck, (u64)lg->id.segment << ck->g.segment_shift);
 	int finding;
 
-	if (s->hdr_finding || s->hdr_next >= ck->segments || s->hdr_next < KVF_SEG_FIRST ||
+	if (s->hdr_finding || s->hdr_next >= ck->log_segments || s->hdr_next < KVF_SEG_FIRST ||
 	    ck->seg[s->hdr_next].state & KVSCK_SEG_LOG) {
 		kvsck_problem(ck, s->hdr_finding ? s->hdr_finding : KVF_F_segment_next, &w,
 			      "the log's segment after this one (%u) cannot be followed", s->hdr_next);
@@ -208,7 +209,7 @@ int kvsck_pass_log(struct kvsck *ck)
 	lg.lsn = le64_to_cpu(sb->replay_lsn);
 	if (sb->incarnation != sb->replay_incarnation)
 		lg.cut = le64_to_cpu(sb->cut_lsn);
-	if (lg.id.segment >= ck->segments) {
+	if (lg.id.segment >= ck->log_segments) {
 		kvsck_problem(ck, KVF_F_volume_short, &w, "the log's segment %u is missing",
 			      lg.id.segment);
 		return 0;

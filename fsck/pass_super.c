@@ -278,6 +278,7 @@ static void limit_segments(struct kvsck *ck, const struct kvf_super *sb)
 	u64 there = (ck->io->size + ck->g.segment - 1) >> ck->g.segment_shift;
 
 	ck->segments = KVF_MIN(le64_to_cpu(sb->segments), there);
+	ck->log_segments = KVF_MIN(there, (u64)KVF_SEGMENTS_MAX);
 }
 
 static int choose(struct kvsck *ck, struct supers *s)
@@ -347,7 +348,7 @@ static int allocate(struct kvsck *ck)
 
 	ck->blocks = ck->segments << (ck->g.segment_shift - ck->g.block_shift);
 	bytes = (size_t)(ck->blocks / 8 + 1);
-	ck->seg = calloc((size_t)ck->segments + 1, sizeof(*ck->seg));
+	ck->seg = calloc((size_t)ck->log_segments + 1, sizeof(*ck->seg));
 	ck->owned = calloc(1, bytes);
 	ck->marked = calloc(1, bytes);
 	ck->batched = calloc(1, bytes);

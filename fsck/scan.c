@@ -118,7 +118,7 @@ int kvsck_scan_attested(struct kvsck *ck, const struct kvf_identity *id, u32 off
 	u64 left;
 	int err = 0;
 
-	for (left = ck->segments; left && !err; left--) {
+	for (left = ck->log_segments; left && !err; left--) {
 		err = scan_segment(ck, &next, off, lsn);
 		if (!err)
 			err = scan_folded(ck, KVSCK_TAIL0, ck->g.block, &next, lsn);
@@ -127,7 +127,7 @@ int kvsck_scan_attested(struct kvsck *ck, const struct kvf_identity *id, u32 off
 		if (!err && ck->g.window)
 			err = scan_folded(ck, KVSCK_WINDOW, ck->g.window, &next, lsn);
 		s = kvsck_seg_header(ck, next.segment);
-		if (err || ck->attested >= lsn || s->hdr_finding || s->hdr_next >= ck->segments)
+		if (err || ck->attested >= lsn || s->hdr_finding || s->hdr_next >= ck->log_segments)
 			return err;
 		next.segment = s->hdr_next;
 		next.segment_gen = s->hdr_next_gen;
