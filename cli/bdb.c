@@ -2,12 +2,13 @@
 /*
  * bdb.c - the text format of db_dump and mdb_dump, both ways.
  *
- * A section is a header (VERSION=3, format=, database=, type=, mapsize=, ..., HEADER=END), then one line
- * per key and per value, each behind one space, then DATA=END. format=bytevalue: two hexadecimal digits a
- * byte. format=print: characters as they are, a backslash as \\, other bytes as \xx. Several sections
- * may follow each other; database=NAME is the tree NAME, none is 'main'.
+ * A section is a header (VERSION=3, format=, database=, type=, mapsize=, ..., HEADER=END), then one
+ * line per key and per value, each behind one space, then DATA=END. format=bytevalue: two
+ * hexadecimal digits a byte. format=print: characters as they are, a backslash as \\, other bytes
+ * as \xx. Several sections may follow each other; database=NAME is the tree NAME, none is 'main'.
  *
- * What we cannot hold is refused, not flattened: duplicate keys, record numbers, dumps without keys.
+ * What we cannot hold is refused, not flattened: duplicate keys, record numbers, dumps without
+ * keys.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 
 #include "kvs.h"
 
-/* ---- load -------------------------------------------------------------------------------------- */
+/* ---- load ---------------------------------------------------------------------------------- */
 
 struct section {
 	bool print; /* else bytevalue */
@@ -47,17 +48,21 @@ static int header_field(struct input *in, struct section *s, const char *name, c
 	} else if (!strcmp(name, "format")) {
 		s->print = !strcmp(value, "print");
 		if (!s->print && strcmp(value, "bytevalue"))
-			return input_bad(in, "format=%s is not known; bytevalue and print are", value);
+			return input_bad(in, "format=%s is not known; bytevalue and print are",
+					 value);
 	} else if (!strcmp(name, "database") || !strcmp(name, "subdatabase")) {
 		if (strlen(value) > 64)
 			return input_bad(in, "the name of the database is longer than 64 bytes");
 		snprintf(s->database, sizeof(s->database), "%.64s", value);
 	} else if (!strcmp(name, "type")) {
 		if (strcmp(value, "btree") && strcmp(value, "hash"))
-			return input_bad(in, "type=%s has no keys of its own; btree and hash have", value);
-	} else if ((!strcmp(name, "duplicates") || !strcmp(name, "dupsort")) && strcmp(value, "0")) {
-		return input_bad(in, "%s=%s: a key with several values does not fit a key-value store", name,
-				 value);
+			return input_bad(in, "type=%s has no keys of its own; btree and hash have",
+					 value);
+	} else if ((!strcmp(name, "duplicates") || !strcmp(name, "dupsort")) &&
+		   strcmp(value, "0")) {
+		return input_bad(in,
+				 "%s=%s: a key with several values does not fit a key-value store",
+				 name, value);
 	} else if (!strcmp(name, "keys") && !strcmp(value, "0")) {
 		return input_bad(in, "keys=0: a dump without keys cannot be loaded");
 	}
@@ -74,7 +79,9 @@ static int read_header(struct input *in, struct section *s)
 	memset(s, 0, sizeof(*s));
 	for (;;) {
 		if (!header_line(in, line, sizeof(line)))
-			return input_bad(in, "a line of the header is too long or cut; it ends with HEADER=END");
+			return input_bad(
+				in,
+				"a line of the header is too long or cut; it ends with HEADER=END");
 		if (!strcmp(line, "HEADER=END")) {
 			in->line++;
 			return EXIT_OK;
@@ -108,7 +115,8 @@ static int hex_line(struct input *in, struct loader *l, add_fn add)
 		hi = hex_digit(c);
 		lo = hi < 0 ? -1 : hex_digit(input_get(in));
 		if (lo < 0)
-			return input_bad(in, c < 0 ? "the line is cut" : "not pairs of hexadecimal digits");
+			return input_bad(in, c < 0 ? "the line is cut"
+						   : "not pairs of hexadecimal digits");
 		piece[n++] = (uint8_t)(hi << 4 | lo);
 		if (n == sizeof(piece)) {
 			rc = add(l, piece, n);
@@ -138,7 +146,9 @@ static int print_line(struct input *in, struct loader *l, add_fn add)
 			hi = hex_digit(input_get(in));
 			lo = hi < 0 ? -1 : hex_digit(input_get(in));
 			if (lo < 0)
-				return input_bad(in, "a backslash needs a second one or two hexadecimal digits");
+				return input_bad(
+					in,
+					"a backslash needs a second one or two hexadecimal digits");
 			c = hi << 4 | lo;
 		}
 		piece[n++] = (uint8_t)c;
@@ -162,7 +172,8 @@ static int data_end(struct input *in)
 	char line[32];
 
 	if (!header_line(in, line, sizeof(line)) || strcmp(line, "DATA=END"))
-		return input_bad(in, "a line of data begins with a space, and DATA=END is the last one");
+		return input_bad(
+			in, "a line of data begins with a space, and DATA=END is the last one");
 	in->line++;
 	return EXIT_OK;
 }
@@ -209,7 +220,7 @@ int bdb_load(struct input *in, struct loader *l)
 	return rc || !in->error ? rc : input_bad(in, " ");
 }
 
-/* ---- dump -------------------------------------------------------------------------------------- */
+/* ---- dump ---------------------------------------------------------------------------------- */
 
 static void put_hex(void *arg, const uint8_t *p, size_t n)
 {
@@ -217,8 +228,8 @@ static void put_hex(void *arg, const uint8_t *p, size_t n)
 }
 
 /*
- * Address space for an LMDB file with these entries: twice what its pages need. Taken from the entries
- * alone, so that equal contents give equal dumps.
+ * Address space for an LMDB file with these entries: twice what its pages need. Taken from the
+ * entries alone, so that equal contents give equal dumps.
  */
 static int map_size(struct kvs *k, kv_tree *tree, uint64_t *bytes)
 {

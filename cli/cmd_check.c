@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* cmd_check.c - kvs check: the engine's own walk over everything, read-only. kvs-fsck judges apart. */
+/* cmd_check.c - kvs check: the engine's own walk over everything, read-only. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -38,7 +38,8 @@ int cmd_check(struct kvs *k)
 		out_text("{\n  \"problems\": [");
 	err = kv_check(k->db, KV_CHECK_VALUES, problem, &r, &problems);
 	if (r.json) {
-		out_fmt("%s],\n  \"clean\": %s\n}", r.nr ? "\n  " : "", problems || err ? "false" : "true");
+		out_fmt("%s],\n  \"clean\": %s\n}", r.nr ? "\n  " : "",
+			problems || err ? "false" : "true");
 		out_line();
 	} else if (!err) {
 		if (!problems)
@@ -50,7 +51,7 @@ int cmd_check(struct kvs *k)
 	if (err)
 		rc = kvs_fail(k, err);
 	else if (problems)
-		rc = kvs_say(k, EXIT_CORRUPT, "%" PRIu64 " problem%s; run 'kvs-fsck -n %s'", problems,
-			     problems == 1 ? "" : "s", k->image);
+		rc = kvs_say(k, EXIT_CORRUPT, "%" PRIu64 " problem%s; run 'kvs-fsck -n %s'",
+			     problems, problems == 1 ? "" : "s", k->image);
 	return kvs_finish(k, rc);
 }

@@ -2,8 +2,8 @@
 /*
  * cmd_del.c - kvs del: named keys, or a range.
  *
- * A range is deleted in batches, each with a cursor of its own: a cursor frozen over the whole work would
- * keep the space of everything deleted from being used again.
+ * A range is deleted in batches, each with a cursor of its own: a cursor frozen over the whole work
+ * would keep the space of everything deleted from being used again.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -25,7 +25,8 @@ static int del_keys(struct kvs *k)
 		if (!code) {
 			err = kv_del(k->db, k->tree, key.p, key.n, 0);
 			if (err)
-				code = err == KV_E_NOTFOUND ? kvs_no_key(k, &key) : kvs_fail(k, err);
+				code = err == KV_E_NOTFOUND ? kvs_no_key(k, &key)
+							    : kvs_fail(k, err);
 		}
 		bytes_free(&key);
 		if (code)
@@ -36,7 +37,8 @@ static int del_keys(struct kvs *k)
 	return rc;
 }
 
-static int count_range(struct kvs *k, const struct bytes *from, const struct bytes *to, uint64_t *count)
+static int count_range(struct kvs *k, const struct bytes *from, const struct bytes *to,
+		       uint64_t *count)
 {
 	struct walk w;
 	int rc = walk_open(&w, k, k->tree, from, to, false);
@@ -120,7 +122,8 @@ static int del_range(struct kvs *k)
 		if (err)
 			rc = kvs_fail(k, err);
 		else if (!rc && kvs_interrupted())
-			rc = kvs_say(k, EXIT_INTERRUPT, "interrupted; a part of the range is deleted");
+			rc = kvs_say(k, EXIT_INTERRUPT,
+				     "interrupted; a part of the range is deleted");
 	}
 	kv_batch_free(batch);
 	bytes_free(&from);
@@ -134,10 +137,11 @@ int cmd_del(struct kvs *k)
 	int rc;
 
 	if (range && k->args_nr)
-		return kvs_complain(EXIT_USAGE, "either keys or a range; usage: kvs del %s", k->cmd->usage);
+		return kvs_complain(EXIT_USAGE, "either keys or a range; usage: kvs del %s",
+				    k->cmd->usage);
 	if (!range && !k->args_nr)
 		return kvs_complain(EXIT_USAGE, "no key and no range (--prefix, --from, --to); see "
-				    "'kvs del --help'");
+						"'kvs del --help'");
 	rc = kvs_open(k, KVS_WRITE);
 	if (rc)
 		return rc;

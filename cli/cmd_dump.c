@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * cmd_dump.c - kvs dump: all entries as text, 'main' first, then the other trees in order of names. What
- * is damaged is told and left out, and the exit status is 4.
+ * cmd_dump.c - kvs dump: all entries as text, 'main' first, then the other trees in order of names.
+ * What is damaged is told and left out, and the exit status is 4.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +34,8 @@ static int add_name(void *arg, const char *name, uint64_t count)
 	return 0;
 }
 
-static int dump_json(struct kvs *k, const char *name, kv_tree *tree, struct progress *p, uint64_t *entries)
+static int dump_json(struct kvs *k, const char *name, kv_tree *tree, struct progress *p,
+		     uint64_t *entries)
 {
 	struct walk w;
 	struct value v;
@@ -54,7 +55,8 @@ static int dump_json(struct kvs *k, const char *name, kv_tree *tree, struct prog
 	return walk_close(&w, rc);
 }
 
-static int dump_tree(struct kvs *k, const char *name, kv_tree *tree, struct progress *p, uint64_t *entries)
+static int dump_tree(struct kvs *k, const char *name, kv_tree *tree, struct progress *p,
+		     uint64_t *entries)
 {
 	if (k->bdb)
 		return bdb_dump(k, name, tree, p, entries);
@@ -92,7 +94,8 @@ static int dump_all(struct kvs *k, struct progress *p)
 		kv_tree *tree;
 
 		err = kv_tree_open(k->db, t.name[i], 0, &tree);
-		going = go_on(&rc, err ? kvs_fail(k, err) : dump_tree(k, t.name[i], tree, p, &entries));
+		going = go_on(&rc,
+			      err ? kvs_fail(k, err) : dump_tree(k, t.name[i], tree, p, &entries));
 	}
 	free(t.name);
 	return rc;

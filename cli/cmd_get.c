@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * cmd_get.c - kvs get: a value to standard output, in pieces. On damage inside a long value the bytes
- * before it have been written and the exit status is 4.
+ * cmd_get.c - kvs get: a value to standard output, in pieces. On damage inside a long value the
+ * bytes before it have been written and the exit status is 4.
  */
 #include "kvs.h"
 

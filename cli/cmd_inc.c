@@ -52,7 +52,9 @@ int cmd_dec(struct kvs *k)
 	if (rc)
 		return rc;
 	if (delta == INT64_MIN)
-		return kvs_complain(EXIT_USAGE, "'%s' cannot be subtracted: its negative does not fit 64 "
-				    "bits; use 'kvs inc' twice", k->args[1]);
+		return kvs_complain(EXIT_USAGE,
+				    "'%s' cannot be subtracted: its negative does not fit 64 "
+				    "bits; use 'kvs inc' twice",
+				    k->args[1]);
 	return add(k, -delta);
 }

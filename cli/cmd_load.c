@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * cmd_load.c - kvs load: recognises the format by its first bytes and feeds the loader. The input is
- * opened first, so that a wrong file name does not create a volume.
+ * cmd_load.c - kvs load: recognises the format by its first bytes and feeds the loader. The input
+ * is opened first, so that a wrong file name does not create a volume.
  */
 #include "kvs.h"
 
@@ -15,7 +15,8 @@ static int load_any(struct input *in, struct loader *l)
 		return bdb_load(in, l);
 	if (c == '{' || c == ' ' || c == '\t' || c == '\r' || c == '\n')
 		return ndjson_load(in, l);
-	return input_bad(in, "neither NDJSON (a line begins with '{') nor db_dump text (it begins with "
+	return input_bad(in,
+			 "neither NDJSON (a line begins with '{') nor db_dump text (it begins with "
 			 "'VERSION=')");
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * cmd_put.c - kvs put: one value from an argument or from standard input. What fits one buffer is an
- * ordinary put; longer input becomes a stream that is invisible until its commit, so an interrupt or
- * a read error leaves the old value.
+ * cmd_put.c - kvs put: one value from an argument or from standard input. What fits one buffer is
+ * an ordinary put; longer input becomes a stream that is invisible until its commit, so an
+ * interrupt or a read error leaves the old value.
  */
 #include <errno.h>
 #include <stdlib.h>

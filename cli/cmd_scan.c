@@ -15,7 +15,7 @@ static int scan_text(struct walk *w, const struct value *v)
 	struct utf8 u;
 	int err;
 
-	/* reads all of it also when the mode is fixed: a damaged value must not be printed in part */
+	/* also when the mode is fixed: a damaged value must not be printed in part */
 	err = value_utf8(v, &u);
 	if (err)
 		return err;
@@ -47,8 +47,8 @@ static int scan_one(struct walk *w)
 	}
 	err = value_open(&v, k, w->c);
 	if (!err)
-		err = k->json ? ndjson_write(k->tree ? k->tree_name : NULL, w->key, w->key_len, &v) :
-				scan_text(w, &v);
+		err = k->json ? ndjson_write(k->tree ? k->tree_name : NULL, w->key, w->key_len, &v)
+			      : scan_text(w, &v);
 	return err ? walk_failed(w, err) : EXIT_OK;
 }
 

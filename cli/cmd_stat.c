@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * cmd_stat.c - kvs stat: geometry, space, state and health. One table prints both text and JSON; its
- * names are documented in the man page and do not change.
+ * cmd_stat.c - kvs stat: geometry, space, state and health. One table prints both text and JSON;
+ * its names are documented in the man page and do not change.
  */
 #include <stddef.h>
 #include <stdio.h>

@@ -45,7 +45,8 @@ static int drop(struct kvs *k)
 	int c, first, err;
 
 	if (!kvs_given(k, OPT_BIT(FORCE)) && isatty(STDIN_FILENO) && isatty(STDERR_FILENO)) {
-		fprintf(stderr, "Drop tree '%s' of %s and all that is in it? [y/N] ", k->drop, k->image);
+		fprintf(stderr, "Drop tree '%s' of %s and all that is in it? [y/N] ", k->drop,
+			k->image);
 		first = getchar();
 		for (c = first; c != '\n' && c != EOF; c = getchar())
 			;
@@ -54,7 +55,8 @@ static int drop(struct kvs *k)
 	}
 	err = kv_tree_drop(k->db, k->drop);
 	if (err == KV_E_NOTFOUND)
-		return kvs_say(k, EXIT_NO, "no tree '%s'; 'kvs trees %s' lists them", k->drop, k->image);
+		return kvs_say(k, EXIT_NO, "no tree '%s'; 'kvs trees %s' lists them", k->drop,
+			       k->image);
 	return err ? kvs_fail(k, err) : EXIT_OK;
 }
 

@@ -4,8 +4,8 @@
  * work in pieces (UTF-8, base64), because no value need fit in memory.
  *
  * Decisions
- * - escape: printable ASCII as it is, a backslash doubled, every other byte \xNN. It is reversible and
- *   needs no look-ahead, so it streams.
+ * - escape: printable ASCII as it is, a backslash doubled, every other byte \xNN. It is reversible
+ * and needs no look-ahead, so it streams.
  * - auto: an argument is taken literally. Output is raw when it is printable UTF-8 without control
  *   characters, else escaped. That is for people; for exact round trips there are the other modes.
  */
@@ -44,7 +44,7 @@ void bytes_free(struct bytes *b)
 	memset(b, 0, sizeof(*b));
 }
 
-/* ---- UTF-8 ------------------------------------------------------------------------------------- */
+/* ---- UTF-8 ------------------------------------------------------------------------------- */
 
 static void utf8_first(struct utf8 *u, uint8_t c)
 {
@@ -85,7 +85,7 @@ static bool utf8_plain8(const struct utf8 *u, const uint8_t *p)
 	if (u->control)
 		return true;
 	del = x ^ (ones * 0x7f);
-	/* classic tests for a byte below 0x20 and a zero byte; exact enough when no top bit is set */
+	/* classic tests for a byte below 0x20 and a zero byte; exact when no top bit is set */
 	return !((x - ones * 0x20) & tops) && !((del - ones) & ~del & tops);
 }
 
@@ -117,7 +117,7 @@ void utf8_feed(struct utf8 *u, const uint8_t *p, size_t n)
 	}
 }
 
-/* ---- base64 and hex ---------------------------------------------------------------------------- */
+/* ---- base64 and hex ------------------------------------------------------------------------ */
 
 static const char b64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -178,7 +178,7 @@ int hex_digit(int c)
 	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* ---- arguments --------------------------------------------------------------------------------- */
+/* ---- arguments ----------------------------------------------------------------------------- */
 
 int enc_mode_parse(const char *name)
 {
@@ -294,7 +294,7 @@ const char *enc_decode(enum enc_mode mode, const char *arg, struct bytes *out)
 	return bytes_add(out, arg, strlen(arg)) ? NULL : "out of memory";
 }
 
-/* ---- output ------------------------------------------------------------------------------------ */
+/* ---- output -------------------------------------------------------------------------------- */
 
 enum enc_mode enc_resolve(enum enc_mode mode, const struct utf8 *u)
 {

@@ -17,7 +17,8 @@ static const char general[] =
 	"  kvs dump demo.kv | kvs load copy.kv -      copy as text\n"
 	"  kvs check demo.kv                          verify every byte that matters\n"
 	"\n"
-	"'kvs VERB --help' shows the options of a verb. Exit status: 0 ok, 1 no such key, 2 usage or bad\n"
+	"'kvs VERB --help' shows the options of a verb. Exit status: 0 ok, 1 no such key, 2 usage "
+	"or bad\n"
 	"input, 3 system or no space, 4 damaged, 5 not a volume, 6 busy.\n";
 
 void help_general(void)
@@ -74,7 +75,8 @@ void help_table(void)
 	for (i = 0; i < kvs_commands_nr; i++)
 		for (o = 0; o < OPT_NR; o++)
 			if (kvs_commands[i].options >> o & 1)
-				out_fmt("%s\t--%s\n", kvs_commands[i].name, kvs_option_table[o].name);
+				out_fmt("%s\t--%s\n", kvs_commands[i].name,
+					kvs_option_table[o].name);
 }
 
 /* Edits (insert, delete, replace, swap of neighbours) from a to b; both shorter than EDIT_MAX. */
@@ -110,12 +112,14 @@ static int edit_distance(const char *a, const char *b)
 static const char *synonym(const char *name)
 {
 	static const char *const words[][2] = {
-		{ "set", "put" },     { "add", "put" },	     { "insert", "put" },  { "write", "put" },
-		{ "read", "get" },    { "cat", "get" },	     { "delete", "del" },  { "rm", "del" },
-		{ "remove", "del" },  { "ls", "scan" },	     { "list", "scan" },   { "keys", "scan" },
-		{ "incr", "inc" },    { "decr", "dec" },     { "size", "count" },  { "info", "stat" },
-		{ "import", "load" }, { "restore", "load" }, { "export", "dump" }, { "init", "create" },
-		{ "new", "create" },  { "mkfs", "create" },  { "fsck", "check" },  { "verify", "check" },
+		{ "set", "put" },     { "add", "put" },	    { "insert", "put" },
+		{ "write", "put" },   { "read", "get" },    { "cat", "get" },
+		{ "delete", "del" },  { "rm", "del" },	    { "remove", "del" },
+		{ "ls", "scan" },     { "list", "scan" },   { "keys", "scan" },
+		{ "incr", "inc" },    { "decr", "dec" },    { "size", "count" },
+		{ "info", "stat" },   { "import", "load" }, { "restore", "load" },
+		{ "export", "dump" }, { "init", "create" }, { "new", "create" },
+		{ "mkfs", "create" }, { "fsck", "check" },  { "verify", "check" },
 		{ "has", "exists" },
 	};
 	size_t i;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * input.c - what 'kvs load' reads: a file or standard input through one buffer, with the line number for
- * messages. Lines may be longer than the buffer; parsers pull bytes.
+ * input.c - what 'kvs load' reads: a file or standard input through one buffer, with the line
+ * number for messages. Lines may be longer than the buffer; parsers pull bytes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,8 @@ int input_open(struct input *in, struct kvs *k, const char *name)
 		in->name = name;
 		in->fd = open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 		if (in->fd < 0)
-			return kvs_complain(EXIT_SYSTEM, "%s: %s; nothing was loaded", name, strerror(errno));
+			return kvs_complain(EXIT_SYSTEM, "%s: %s; nothing was loaded", name,
+					    strerror(errno));
 	}
 	in->buf = malloc(INPUT_BUFFER);
 	if (!in->buf)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * kvs.c - the command table and main(). The table is the only list of verbs: help, did-you-mean, option
- * parsing and the test of the man page read it.
+ * kvs.c - the command table and main(). The table is the only list of verbs: help, did-you-mean,
+ * option parsing and the test of the man page read it.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -86,10 +86,13 @@ static int unknown_verb(const char *name)
 	const char *meant = kvs_did_you_mean(name);
 
 	if (name[0] == '-')
-		return kvs_complain(EXIT_USAGE, "'%s' comes before the verb; options follow it: "
-				    "kvs VERB IMAGE ... ('kvs --help' lists the verbs)", name);
+		return kvs_complain(EXIT_USAGE,
+				    "'%s' comes before the verb; options follow it: "
+				    "kvs VERB IMAGE ... ('kvs --help' lists the verbs)",
+				    name);
 	if (meant)
-		return kvs_complain(EXIT_USAGE, "unknown verb '%s'; did you mean 'kvs %s'?", name, meant);
+		return kvs_complain(EXIT_USAGE, "unknown verb '%s'; did you mean 'kvs %s'?", name,
+				    meant);
 	return kvs_complain(EXIT_USAGE, "unknown verb '%s'; 'kvs --help' lists the verbs", name);
 }
 

@@ -31,7 +31,7 @@ enum {
 	EXIT_INTERRUPT = 130, /* SIGINT or SIGTERM; what was committed is synced */
 };
 
-/* ---- bytes and encodings (enc.c) --------------------------------------------------------------- */
+/* ---- bytes and encodings (enc.c) ----------------------------------------------------------- */
 
 enum enc_mode { ENC_AUTO, ENC_ESCAPE, ENC_HEX, ENC_BASE64, ENC_RAW };
 
@@ -93,7 +93,7 @@ void enc_put(enum enc_mode mode, const void *p, size_t n);
 /* Printable form of a key for messages, cut to fit dst. Returns dst. */
 const char *enc_show(const void *p, size_t n, char *dst, size_t cap);
 
-/* ---- standard output (out.c) ------------------------------------------------------------------- */
+/* ---- standard output (out.c) --------------------------------------------------------------- */
 
 /* Buffered; an error is kept, ends further output, and is told by out_finish(). */
 void out_bytes(const void *p, size_t n);
@@ -121,7 +121,7 @@ struct row {
 };
 void out_rows(bool json, const struct row *rows, size_t rows_nr, const void *record);
 
-/* ---- commands and options (kvs.c, opts.c, help.c) ---------------------------------------------- */
+/* ---- commands and options (kvs.c, opts.c, help.c) ------------------------------------------ */
 
 /* clang-format off */
 /* x(id, long, short or 0, argument or NULL, help) */
@@ -232,7 +232,7 @@ int cmd_load(struct kvs *k);
 int cmd_dump(struct kvs *k);
 int cmd_check(struct kvs *k);
 
-/* ---- the session with the volume (session.c) --------------------------------------------------- */
+/* ---- the session with the volume (session.c) ----------------------------------------------- */
 
 #define KVS_WRITE 0x1u	     /* else read-only */
 #define KVS_CREATE 0x2u	     /* a missing or empty file becomes a volume, and stderr says so */
@@ -262,7 +262,7 @@ size_t kvs_piece_bytes(const struct kvs *k);
 void kvs_catch_signals(void);
 bool kvs_interrupted(void);
 
-/* ---- walking over entries (walk.c) ------------------------------------------------------------- */
+/* ---- walking over entries (walk.c) --------------------------------------------------------- */
 
 struct walk {
 	struct kvs *k;
@@ -303,7 +303,7 @@ int value_utf8(const struct value *v, struct utf8 *u);
 /* One line of NDJSON. tree NULL: main. KV_E_* when the value cannot be read; nothing printed then. */
 int ndjson_write(const char *tree, const void *key, size_t key_len, const struct value *v);
 
-/* ---- load (input.c, ndjson.c, bdb.c, loader.c) and progress ------------------------------------ */
+/* ---- load (input.c, ndjson.c, bdb.c, loader.c) and progress -------------------------------- */
 
 struct progress {
 	bool on;

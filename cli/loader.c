@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * loader.c - entries into the volume, in input order: short ones in kill-safe batches, a long one alone, and
- * one beyond piece_bytes as a stream, after the batch before it was committed.
+ * loader.c - entries into the volume, in input order: short ones in kill-safe batches, a long one
+ * alone, and one beyond piece_bytes as a stream, after the batch before it was committed.
  *
  * Invariants
- * - What is committed is always a prefix of the input: nothing is committed past an entry that is not.
+ * - What is committed is always a prefix of the input: nothing is committed past an entry that is
+ * not.
  * - An entry is committed only when it was read to its end.
  * - Memory: one batch and one value of at most piece_bytes each, whatever the input.
  */
@@ -83,7 +84,7 @@ void loader_begin(struct loader *l)
 	l->value_done = false;
 }
 
-/* ---- trees ------------------------------------------------------------------------------------- */
+/* ---- trees --------------------------------------------------------------------------------- */
 
 /* Position of name, or where it belongs. */
 static size_t tree_place(const struct loader *l, const char *name, bool *found)
@@ -115,7 +116,8 @@ int loader_tree_set(struct loader *l, const char *name)
 	int err;
 
 	if (l->writer)
-		return input_bad(l->in, "the value is too long to wait for its tree; put \"tree\" before "
+		return input_bad(l->in,
+				 "the value is too long to wait for its tree; put \"tree\" before "
 				 "\"value\"");
 	l->tree_done = true;
 	if (found) {
@@ -136,13 +138,15 @@ int loader_tree_set(struct loader *l, const char *name)
 	return EXIT_OK;
 }
 
-/* ---- entries ----------------------------------------------------------------------------------- */
+/* ---- entries ------------------------------------------------------------------------------- */
 
 int loader_key_add(struct loader *l, const uint8_t *p, size_t n)
 {
 	if (l->key.n + n > l->key_max)
-		return input_bad(l->in, "the key is longer than %" PRIu32 " bytes, the limit of this "
-				 "volume ('kvs create --frame' sets it)", l->key_max);
+		return input_bad(l->in,
+				 "the key is longer than %" PRIu32 " bytes, the limit of this "
+				 "volume ('kvs create --frame' sets it)",
+				 l->key_max);
 	return bytes_add(&l->key, p, n) ? EXIT_OK : kvs_no_memory();
 }
 
@@ -151,7 +155,8 @@ static int begin_stream(struct loader *l)
 	int err, rc;
 
 	if (!l->key_done)
-		return input_bad(l->in, "the value is too long to wait for its key; put \"key\" before "
+		return input_bad(l->in,
+				 "the value is too long to wait for its key; put \"key\" before "
 				 "\"value\"");
 	if (!l->key.n)
 		return input_bad(l->in, "the key is empty; a key has 1 byte or more");
@@ -269,7 +274,8 @@ int loader_finish(struct loader *l, int rc)
 	rc = rc ? rc : code;
 	progress_end(&l->in->progress);
 	if (rc && l->kept)
-		kvs_say(l->k, 0, "the first %" PRIu64 " entries, up to line %" PRIu64 ", are stored",
+		kvs_say(l->k, 0,
+			"the first %" PRIu64 " entries, up to line %" PRIu64 ", are stored",
 			l->kept, l->kept_line);
 	else if (rc)
 		kvs_say(l->k, 0, "nothing was loaded");

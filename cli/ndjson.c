@@ -5,11 +5,11 @@
  *	{"tree":"...", "key":"..." | "key_b64":"...", "value":"..." | "value_b64":"..."}
  *
  * Decisions
- * - A pull parser of our own for exactly this grammar: strings pass through in pieces, so a value may be
- *   larger than memory. (A general JSON library holds the whole line.)
- * - Strict: any other member, a member twice, a value that is no string, bytes that are no UTF-8, a lone
- *   surrogate, or a newline inside of the object is an error that names the line. A member that a newer
- *   version writes must not be dropped silently.
+ * - A pull parser of our own for exactly this grammar: strings pass through in pieces, so a value
+ *may be larger than memory. (A general JSON library holds the whole line.)
+ * - Strict: any other member, a member twice, a value that is no string, bytes that are no UTF-8, a
+ *lone surrogate, or a newline inside of the object is an error that names the line. A member that a
+ *newer version writes must not be dropped silently.
  */
 #include <string.h>
 
@@ -121,14 +121,19 @@ static int unicode_escape(struct string *s)
 	if (c < 0)
 		return input_bad(s->in, "\\u needs four hexadecimal digits");
 	if (c >= 0xdc00 && c <= 0xdfff)
-		return input_bad(s->in, "a lone surrogate \\u%04lx is no character; use key_b64 or value_b64", c);
+		return input_bad(
+			s->in,
+			"a lone surrogate \\u%04lx is no character; use key_b64 or value_b64", c);
 	if (c >= 0xd800 && c <= 0xdbff) {
 		low = -1;
 		if (input_get(s->in) == '\\' && input_get(s->in) == 'u')
 			low = hex4(s->in);
 		if (low < 0xdc00 || low > 0xdfff)
-			return input_bad(s->in, "a lone surrogate \\u%04lx is no character; use key_b64 or "
-					 "value_b64", c);
+			return input_bad(
+				s->in,
+				"a lone surrogate \\u%04lx is no character; use key_b64 or "
+				"value_b64",
+				c);
 		c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
 	}
 	return put_decoded(s, bytes, utf8_encode(c, bytes));
@@ -219,8 +224,8 @@ static bool member_of(struct string *s, const char *name)
 		enum member member;
 		bool b64;
 	} members[] = {
-		{ "tree", M_TREE, false },	   { "key", M_KEY, false },
-		{ "key_b64", M_KEY, true },	   { "value", M_VALUE, false },
+		{ "tree", M_TREE, false },	{ "key", M_KEY, false },
+		{ "key_b64", M_KEY, true },	{ "value", M_VALUE, false },
 		{ "value_b64", M_VALUE, true },
 	};
 	size_t i;
@@ -264,11 +269,15 @@ static int member(struct input *in, struct loader *l)
 	if (rc)
 		return rc;
 	if (strlen(name.text) != name.text_n || !member_of(&s, name.text))
-		return input_bad(in, "unknown member '%.64s'; known are tree, key, key_b64, value, value_b64",
-				 name.text);
+		return input_bad(
+			in,
+			"unknown member '%.64s'; known are tree, key, key_b64, value, value_b64",
+			name.text);
 	if (s.member == M_TREE ? l->tree_done : s.member == M_KEY ? l->key_done : l->value_done)
-		return input_bad(in, "%s is given twice", s.member == M_TREE ? "tree" :
-				 s.member == M_KEY ? "key" : "value");
+		return input_bad(in, "%s is given twice",
+				 s.member == M_TREE  ? "tree"
+				 : s.member == M_KEY ? "key"
+						     : "value");
 	if (skip_blanks(in) != ':')
 		return input_bad(in, "':' is missing after \"%s\"", name.text);
 	in->pos++;
@@ -292,8 +301,9 @@ static int object(struct input *in, struct loader *l)
 		if (c == '}')
 			break;
 		if (c != ',')
-			return input_bad(in, c < 0 || c == '\n' ? "the line ends inside of the object" :
-								 "',' or '}' is missing after a member");
+			return input_bad(in, c < 0 || c == '\n'
+						     ? "the line ends inside of the object"
+						     : "',' or '}' is missing after a member");
 		in->pos++;
 		c = skip_blanks(in);
 		if (c == '}')
@@ -328,7 +338,8 @@ int ndjson_load(struct input *in, struct loader *l)
 			in->pos++;
 			in->line++;
 		} else {
-			return input_bad(in, "a line must be a JSON object: {\"key\":\"...\",\"value\":\"...\"}");
+			return input_bad(in, "a line must be a JSON object: "
+					     "{\"key\":\"...\",\"value\":\"...\"}");
 		}
 	}
 }

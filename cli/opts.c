@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * opts.c - from argv to struct kvs: getopt_long over the option table, with only the options that the
- * verb takes.
+ * opts.c - from argv to struct kvs: getopt_long over the option table, with only the options that
+ * the verb takes.
  *
  * A number such as -5 is an operand of inc and dec, not an option: such words are moved behind "--"
  * before getopt sees them. (They are always the last operand.)
@@ -140,8 +140,8 @@ static int set_choice(const struct kvs *k, int o, const char *value, const char 
 		      bool *out)
 {
 	if (strcmp(value, a) && strcmp(value, b))
-		return bad_value(k, o, value, o == OPT_FORMAT ? "not ndjson or bdb" :
-							       "not text or json");
+		return bad_value(k, o, value,
+				 o == OPT_FORMAT ? "not ndjson or bdb" : "not text or json");
 	*out = !strcmp(value, b);
 	return -1;
 }
@@ -264,14 +264,18 @@ static int bad_option(const struct kvs *k, int c, char **argv)
 
 	if (c == ':') {
 		o = &kvs_option_table[option_of(optopt)];
-		return kvs_complain(EXIT_USAGE, "--%s needs its argument %s; see 'kvs %s --help'", o->name,
-				    o->arg, name);
+		return kvs_complain(EXIT_USAGE, "--%s needs its argument %s; see 'kvs %s --help'",
+				    o->name, o->arg, name);
 	}
 	if (optopt > 0 && optopt < LONG_BASE)
-		return kvs_complain(EXIT_USAGE, "kvs %s takes no option '-%c'; see 'kvs %s --help' (a key "
-				    "that begins with '-' goes behind '--')", name, optopt, name);
-	return kvs_complain(EXIT_USAGE, "kvs %s takes no option '%s'; see 'kvs %s --help' (a key that "
-			    "begins with '-' goes behind '--')", name, word, name);
+		return kvs_complain(EXIT_USAGE,
+				    "kvs %s takes no option '-%c'; see 'kvs %s --help' (a key "
+				    "that begins with '-' goes behind '--')",
+				    name, optopt, name);
+	return kvs_complain(EXIT_USAGE,
+			    "kvs %s takes no option '%s'; see 'kvs %s --help' (a key that "
+			    "begins with '-' goes behind '--')",
+			    name, word, name);
 }
 
 /* Moves words like -5 behind "--". out has room for argc + 2. Returns the new argc. */

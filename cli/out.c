@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * out.c - the one writer to standard output: bytes, text, JSON, and records described once and printed
- * as either.
+ * out.c - the one writer to standard output: bytes, text, JSON, and records described once and
+ * printed as either.
  *
  * Invariants
- * - The first failure of write() is kept; later output is dropped; out_finish() tells it. So commands
- *   ask out_failed() once an entry and need no check per call.
+ * - The first failure of write() is kept; later output is dropped; out_finish() tells it. So
+ * commands ask out_failed() once an entry and need no check per call.
  * - Names in JSON are part of the interface (man page, section JSON).
  */
 #include <errno.h>
@@ -97,7 +97,7 @@ int out_finish(int rc)
 			    strerror(out_errno));
 }
 
-/* ---- JSON -------------------------------------------------------------------------------------- */
+/* ---- JSON ---------------------------------------------------------------------------------- */
 
 /* The letter after the backslash; 'u' for \u00NN; 0: as it is. */
 static char json_escape(uint8_t c)
@@ -167,7 +167,7 @@ void out_json_key(const void *key, size_t key_len)
 	out_text("\"");
 }
 
-/* ---- records ----------------------------------------------------------------------------------- */
+/* ---- records ------------------------------------------------------------------------------- */
 
 static uint64_t row_number(const struct row *row, const void *field)
 {
@@ -220,7 +220,8 @@ static void row_put(bool json, const struct row *row, const void *field)
 	switch (row->kind) {
 	case ROW_TEXT:
 		if (json) {
-			/* a label from a damaged volume may be anything: what is no UTF-8 is escaped */
+			/* a label from a damaged volume may be anything: what is no UTF-8 is
+			 * escaped */
 			char shown[1024];
 
 			enc_show(field, strlen(field), shown, sizeof(shown));

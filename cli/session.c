@@ -2,9 +2,12 @@
 /*
  * session.c - opening and closing the volume, messages, exit codes, signals.
  *
- * Messages have the shape "kvs: IMAGE: what; next command". The engine's text already names the image
- * and often the next step; what is missing is added here, by class.
+ * Messages have the shape "kvs: IMAGE: what; next command". The engine's text already names the
+ * image and often the next step; what is missing is added here, by class.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1 /* gettid */
+#endif
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -42,7 +45,7 @@ int kvs_exit_code(int err)
 	}
 }
 
-/* ---- messages ---------------------------------------------------------------------------------- */
+/* ---- messages ------------------------------------------------------------------------------ */
 
 static void say_va(const char *image, const char *fmt, va_list args)
 {
@@ -145,19 +148,21 @@ int kvs_no_key(struct kvs *k, const struct bytes *key)
 {
 	char shown[128];
 
-	return kvs_say(k, EXIT_NO, "no key '%s'%s%s%s", enc_show(key->p, key->n, shown, sizeof(shown)),
+	return kvs_say(k, EXIT_NO, "no key '%s'%s%s%s",
+		       enc_show(key->p, key->n, shown, sizeof(shown)),
 		       k->tree_name ? " in tree '" : "", k->tree_name ? k->tree_name : "",
 		       k->tree_name ? "'" : "");
 }
 
-/* ---- arguments --------------------------------------------------------------------------------- */
+/* ---- arguments ----------------------------------------------------------------------------- */
 
 int kvs_key_arg(struct kvs *k, int i, struct bytes *key)
 {
 	const char *why = enc_decode(k->key_enc, k->args[i], key);
 
 	if (why)
-		return kvs_complain(EXIT_USAGE, "key '%s': %s; see --enc in 'man kvs'", k->args[i], why);
+		return kvs_complain(EXIT_USAGE, "key '%s': %s; see --enc in 'man kvs'", k->args[i],
+				    why);
 	if (!key->n)
 		return kvs_complain(EXIT_USAGE, "the key is empty; a key has 1 byte or more");
 	return EXIT_OK;
@@ -172,7 +177,7 @@ size_t kvs_piece_bytes(const struct kvs *k)
 	return n < most ? n : most;
 }
 
-/* ---- signals ----------------------------------------------------------------------------------- */
+/* ---- signals ------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t interrupted;
 
@@ -200,7 +205,7 @@ bool kvs_interrupted(void)
 	return interrupted;
 }
 
-/* ---- the volume -------------------------------------------------------------------------------- */
+/* ---- the volume ---------------------------------------------------------------------------- */
 
 /* Nothing there, or an empty regular file: may become a volume without being asked for. */
 static bool is_new(const char *path)
@@ -230,7 +235,8 @@ int kvs_open(struct kvs *k, unsigned int flags)
 	int err, rc = EXIT_OK;
 
 	if (!create && access(k->image, F_OK) && errno == ENOENT)
-		return kvs_say(k, EXIT_NOTVOLUME, "no such file; 'kvs create %s' makes a volume", k->image);
+		return kvs_say(k, EXIT_NOTVOLUME, "no such file; 'kvs create %s' makes a volume",
+			       k->image);
 	k->writing = flags & KVS_WRITE;
 	k->opt.flags = k->writing ? (create ? KV_OPEN_CREATE : 0) : KV_OPEN_READONLY;
 	k->opt.log = on_log;

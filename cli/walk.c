@@ -2,9 +2,9 @@
 /*
  * walk.c - entries of a range in order, past damage; and values, whole or in pieces.
  *
- * Damage: the engine never skips silently; it answers KV_E_CORRUPT. The walk tells it on stderr and asks
- * for the next entry again, which goes on behind the damaged page when the engine can. The same
- * message twice means that it cannot: the walk ends there, and the exit code is 4 in any case.
+ * Damage: the engine never skips silently; it answers KV_E_CORRUPT. The walk tells it on stderr and
+ * asks for the next entry again, which goes on behind the damaged page when the engine can. The
+ * same message twice means that it cannot: the walk ends there, and the exit code is 4 in any case.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +45,8 @@ int walk_range(struct kvs *k, struct bytes *from, struct bytes *to)
 	if (kvs_given(k, OPT_BIT(TO)) && (!to->n || compare(&k->to, to) < 0)) {
 		/* nothing is before the empty key; an empty "to" would mean no bound */
 		if (!k->to.n)
-			return kvs_complain(EXIT_USAGE, "--to '': nothing comes before it; leave it out");
+			return kvs_complain(EXIT_USAGE,
+					    "--to '': nothing comes before it; leave it out");
 		to->n = 0;
 		if (!bytes_add(to, k->to.p, k->to.n))
 			return kvs_no_memory();
@@ -108,7 +109,8 @@ int walk_next(struct walk *w, int *rc)
 			return -1;
 		}
 		if (stuck) {
-			kvs_say(w->k, 0, "the walk cannot go on behind the damage; what comes after it "
+			kvs_say(w->k, 0,
+				"the walk cannot go on behind the damage; what comes after it "
 				"is not listed");
 			return 0;
 		}
@@ -135,7 +137,7 @@ int walk_close(struct walk *w, int rc)
 	return !rc && w->damaged ? EXIT_CORRUPT : rc;
 }
 
-/* ---- values ------------------------------------------------------------------------------------ */
+/* ---- values -------------------------------------------------------------------------------- */
 
 int value_open(struct value *v, const struct kvs *k, kv_cursor *c)
 {

@@ -40,20 +40,44 @@ struct kv_tree *kve_tree_of(struct kv_db *db, kv_tree *t)
 
 /* ---- trees ----------------------------------------------------------------------------------- */
 
+/* Bytes of the UTF-8 sequence at s, which ends in 0; 0: it is none. */
+static size_t utf8_len(const u8 *s)
+{
+	u32 c = s[0], least, n, i;
+
+	if (c < 0x80)
+		return 1;
+	if (c < 0xc2 || c > 0xf4)
+		return 0;
+	n = c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+	least = n == 2 ? 0x80 : n == 3 ? 0x800 : 0x10000;
+	c &= 0x7fu >> n;
+	for (i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (s[i] & 0x3f);
+	}
+	return c < least || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
+}
+
 static int name_check(struct kv_db *db, const char *name)
 {
-	size_t len = strlen(name), i;
+	size_t len = strlen(name), i, n;
 	u32 most = KVF_MIN(64u, db->geo.item_max - 1 - (u32)sizeof(struct kvf_tree_head));
 
 	if (!len || len > most)
 		return kve_fail(db, KVE_bad_name, "a name has 1 to %u bytes", most);
-	for (i = 0; i < len; i++)
+	for (i = 0; i < len; i += n) {
+		n = utf8_len((const u8 *)name + i);
+		if (!n)
+			return kve_fail(db, KVE_bad_name, "not UTF-8 from byte %zu on", i);
 		if ((u8)name[i] < 0x20 || (u8)name[i] == 0x7f)
 			return kve_fail(db, KVE_bad_name, "control character in a name");
+	}
 	return 0;
 }
 
-static int tree_make(struct kv_db *db, const char *name, kv_tree **out)
+static int tree_make(struct kv_db *db, const char *name, bool new, kv_tree **out)
 {
 	struct kve_op op = { .kind = KVF_RECORD_TREE_CREATE, .key = name, .key_len = (u32)strlen(name),
 			     .value = name };
@@ -64,7 +88,9 @@ static int tree_make(struct kv_db *db, const char *name, kv_tree **out)
 		return err;
 	kvp_mutex_lock(&db->writer);
 	*out = kve_tree_find(db, name);
-	if (!*out) {
+	if (*out && new) {
+		err = kve_fail(db, KVE_tree_exists, "'%s'", name);
+	} else if (!*out) {
 		err = kve_tree_create(db, name, &op.tree);
 		if (!err)
 			err = kve_commit_locked(db, &op, 1, 0, &lsn);
@@ -92,7 +118,8 @@ int kv_tree_open(kv_db *db, const char *name, uint32_t flags, kv_tree **out)
 		if (*out && (flags & KV_TREE_NEW))
 			err = kve_fail(db, KVE_tree_exists, "'%s'", name);
 		else if (!*out && (flags & (KV_TREE_CREATE | KV_TREE_NEW)))
-			err = (err = kve_enter(db, true)) ? err : tree_make(db, name, out);
+			err = (err = kve_enter(db, true)) ? err :
+			      tree_make(db, name, flags & KV_TREE_NEW, out);
 		else if (!*out)
 			err = kve_fail(db, KVE_no_tree, "'%s'; 'kvs trees %s' lists them", name,
 				       db->dev->name);
@@ -105,6 +132,8 @@ int kv_tree_drop(kv_db *db, const char *name)
 	struct kve_op op = { .kind = KVF_RECORD_TREE_DROP };
 	int err = kve_enter(db, true);
 
+	if (!name)
+		name = KVF_TREE_DEFAULT_NAME;
 	if (!err)
 		err = name_check(db, name);
 	if (!err && !strcmp(name, KVF_TREE_DEFAULT_NAME))
@@ -201,6 +230,8 @@ int kv_put(kv_db *db, kv_tree *tree, const void *key, size_t key_len, const void
 
 	if (!err)
 		err = kve_key_check(db, key, key_len);
+	if (!err)
+		err = kve_flags_check(db, flags, KV_PUT_NEW | KV_PUT_REPLACE);
 	if (!err && !value && value_len)
 		err = -KVE_invalid;
 	if (err)
@@ -224,6 +255,8 @@ int kv_del(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint32_t f
 
 	if (!err)
 		err = kve_key_check(db, key, key_len);
+	if (!err)
+		err = kve_flags_check(db, flags, 0);
 	if (err)
 		return kve_return(db, err);
 	op.tree = kve_tree_of(db, tree);
@@ -312,6 +345,8 @@ int kv_inc(kv_db *db, kv_tree *tree, const void *key, size_t key_len, int64_t de
 
 	if (!err)
 		err = kve_key_check(db, key, key_len);
+	if (!err)
+		err = kve_flags_check(db, flags, 0);
 	if (!err)
 		err = kve_credits(db, false);
 	if (err)

@@ -131,6 +131,12 @@ int kv_batch_commit(kv_batch *b, uint32_t flags)
 	u32 i;
 	int err = kve_enter(db, true);
 
+	if (!err)
+		err = kve_flags_check(db, flags, 0);
+	/* A PUT is checked again under the writer lock; to delete from a dropped tree is harmless. */
+	for (i = 0; !err && i < b->nr; i++)
+		if (kvp_load(&b->items[i].tree->dropped))
+			err = -KVE_no_tree;
 	if (err || !b->nr)
 		return kve_return(db, err);
 	ops = kvp_alloc_array(b->nr, sizeof(*ops), KVP_ZERO);

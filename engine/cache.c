@@ -133,6 +133,7 @@ struct kve_frame *kve_frame_direct(struct kv_db *db, u8 level)
 	}
 	f->level = level;
 	f->refs = 1;
+	f->hot = 1;
 	kvp_add(&db->cache.frames, 1u);
 	return f;
 }
@@ -234,7 +235,8 @@ void kve_cache_shrink(struct kv_db *db, u32 count)
 	u64 steps;
 
 	kvp_rwsem_down_write(&db->tree_lock);
-	steps = c->frames * (HOT_MAX + 1);
+	/* One round: what was touched since the last one stays, or a descent would never see its leaf. */
+	steps = c->frames;
 	f = c->clock;
 	while (f && steps-- && c->frames + c->shadows > target) {
 		next = f->next == f ? NULL : f->next;

@@ -73,8 +73,12 @@ void kv_cursor_close(kv_cursor *c)
 
 int kv_cursor_bounds(kv_cursor *c, const void *from, size_t from_len, const void *to, size_t to_len)
 {
-	if (from_len > c->db->geo.key_max || to_len > c->db->geo.key_max)
-		return kve_return(c->db, -KVE_key_too_long);
+	int err = kve_enter(c->db, false);
+
+	if (!err && (from_len > c->db->geo.key_max || to_len > c->db->geo.key_max))
+		err = -KVE_key_too_long;
+	if (err)
+		return kve_return(c->db, err);
 	if (from)
 		memcpy(c->from, from, from_len);
 	if (to)
@@ -338,8 +342,12 @@ static int poison_check(kv_cursor *c, const struct kve_entry *e)
 
 int kv_cursor_key(kv_cursor *c, const void **key, size_t *key_len)
 {
-	if (!c->valid)
-		return kve_return(c->db, -KVE_invalid);
+	int err = kve_enter(c->db, false);
+
+	if (!err && !c->valid)
+		err = kve_fail(c->db, KVE_invalid, "the cursor has no position");
+	if (err)
+		return kve_return(c->db, err);
 	*key = c->key;
 	*key_len = c->key_len;
 	return 0;

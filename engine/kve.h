@@ -337,6 +337,8 @@ int kve_space_reap(struct kv_db *db, u64 replay_lsn, struct kve_batch_items *lis
 void kve_space_apply(struct kv_db *db, u64 oldest_intact, u64 oldest_reader);
 /* Give dead segments back to the file system. */
 void kve_space_trim(struct kv_db *db);
+/* Segments run out, and a checkpoint (or the second after it) would make some free. */
+bool kve_space_reclaim_due(struct kv_db *db, bool privileged);
 /* Bytes that pages could still take, growth included. */
 u64 kve_space_avail(struct kv_db *db, bool privileged);
 int kve_segtab_load(struct kv_db *db);
@@ -552,6 +554,8 @@ int kve_commit_locked(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u
 /* Room in cache, log and volume before a transaction; waits for checkpoints. No lock held. */
 int kve_credits(struct kv_db *db, bool privileged);
 int kve_key_check(struct kv_db *db, const void *key, size_t len);
+/* Flags of a writing call: a durability, and the KV_PUT_* that it allows. */
+int kve_flags_check(struct kv_db *db, u32 flags, u32 allowed);
 /* Decide how a PUT is stored. */
 bool kve_separate(const struct kv_db *db, u32 key_len, u32 value_len);
 

@@ -232,13 +232,20 @@ static int find_elsewhere(struct kve_scan *sc, int first)
 {
 	const struct kvf_geometry *g = &sc->db->geo;
 	u32 start = (u32)KVF_ROUND_DOWN(sc->pos.offset, g->block), b, len, most, i;
+	u32 span = KVF_MAX(g->window, g->block * 8);
 	int res, best = first;
 
 	res = tail_read(sc);
 	if (res)
 		return res;
-	most = g->window ? g->window : g->block * 8;
-	most = (u32)KVF_MIN((u64)start + most, (u64)KVF_ROUND_DOWN(segment_bytes(sc), g->block));
+	most = start + span;
+	/* The header is at home: only the end of a long record can be elsewhere. */
+	if (first == KVF_F_record_payload) {
+		b = sc->pos.offset + record_bytes((const struct kvf_record *)(sc->img + sc->pos.offset));
+		most = KVF_MAX(most, (u32)KVF_ROUND_UP(b, g->block));
+		start = most - span;
+	}
+	most = (u32)KVF_MIN((u64)most, (u64)KVF_ROUND_DOWN(segment_bytes(sc), g->block));
 	res = scan_read(sc, most);
 	if (res)
 		return res == -KVE_end ? first : res;
@@ -252,7 +259,7 @@ static int find_elsewhere(struct kve_scan *sc, int first)
 				best = res;
 		}
 		if (g->window) {
-			len = most - b;
+			len = KVF_MIN(most - b, g->window);
 			window_in(sc, b, len);
 			res = trial(sc, b, len);
 			if (res <= 0 && res != -KVE_end)

@@ -5,7 +5,8 @@
  * A page is packed under the shared tree lock, with the refs of its resident children put into its
  * slots; then it gets a place, is sealed, and passes the same check that a read makes before it may be
  * written (a memory fault must not get a fresh checksum). Pages collect in one buffer; neighbours on the
- * medium go out as one write. A frame stays pinned until its write is done.
+ * medium go out as one write. A frame stays pinned until its write is done; when that fails it is dirty
+ * again.
  */
 #include "kve.h"
 
@@ -50,9 +51,22 @@ static void unpin_all(struct kve_pageout *po)
 		kve_frame_unpin(po->frame[--po->frames]);
 }
 
+/* What their refs name was not written: a later checkpoint does it. */
+static void dirty_again(struct kve_pageout *po)
+{
+	u32 i;
+
+	kvp_rwsem_down_write(&po->db->tree_lock);
+	for (i = 0; i < po->frames; i++)
+		if (!po->frame[i]->zombie)
+			kve_mark_dirty(po->db, po->frame[i]);
+	kvp_rwsem_up_write(&po->db->tree_lock);
+}
+
 void kve_pageout_free(struct kve_pageout *po)
 {
-	unpin_all(po);
+	/* After an error half way: the frames count as written. */
+	kve_pageout_flush(po);
 	kvp_iobuf_free(po->buf, po->bytes);
 	kvp_free(po);
 }
@@ -61,6 +75,8 @@ int kve_pageout_flush(struct kve_pageout *po)
 {
 	int err = po->ios ? kvp_dev_batch(po->db->dev, po->io, po->ios) : 0;
 
+	if (err)
+		dirty_again(po);
 	po->ios = 0;
 	po->used = 0;
 	unpin_all(po);
@@ -176,10 +192,13 @@ static int page_add(void *arg, struct kve_frame *f)
 			len = kve_node_pack_to(dst, len, le32_to_cpu(ref.blocks) << db->geo.block_shift);
 	} else {
 		err = kve_ref_take(db, len >> db->geo.block_shift, f->level || f->tree->twin, po->gen, &ref);
-		if (!err && f->ref.block0)
-			err = kve_free_page(db, po->freed, &f->ref);
 		if (err)
 			return err;
+		err = kve_free_page(db, po->freed, &f->ref);
+		if (err) {
+			kve_ref_drop(db, &ref);
+			return err;
+		}
 	}
 	err = seal(po, f, dst, len, &ref);
 	if (err)

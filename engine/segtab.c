@@ -290,10 +290,13 @@ static int place(void *arg, struct kve_frame *f)
 		memset(&f->ref, 0, sizeof(f->ref));
 	}
 	err = kve_ref_take(db, blocks, true, tb->gen, &ref);
-	if (!err)
-		err = kve_free_page(db, &tb->batch->list, &f->ref);
 	if (err)
 		return err;
+	err = kve_free_page(db, &tb->batch->list, &f->ref);
+	if (err) {
+		kve_ref_drop(db, &ref);
+		return err;
+	}
 	f->ref = ref;
 	tb->changed = true;
 	return 0;

@@ -557,6 +557,33 @@ void kve_space_trim(struct kv_db *db)
 	}
 }
 
+/* A LOG segment that checkpoints alone make free. Space lock. */
+static bool reclaimable(const struct kve_space *sp)
+{
+	const struct kve_segment *s;
+	u32 i;
+
+	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {
+		s = &sp->seg[i];
+		if (s->kind == KVF_KIND_LOG && (s->flags & KVF_SEGMENT_SEALED) && !s->live)
+			return true;
+	}
+	return false;
+}
+
+bool kve_space_reclaim_due(struct kv_db *db, bool privileged)
+{
+	struct kve_space *sp = &db->space;
+	u64 want = reserve_segments(db);
+	bool due;
+
+	kvp_mutex_lock(&sp->lock);
+	/* A delete may use the reserve, and begins to refill it at once. */
+	due = want && sp->free_nr + growth_left(db) < want + !privileged && reclaimable(sp);
+	kvp_mutex_unlock(&sp->lock);
+	return due;
+}
+
 u64 kve_space_avail(struct kv_db *db, bool privileged)
 {
 	struct kve_space *sp = &db->space;

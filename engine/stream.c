@@ -150,7 +150,7 @@ static int object_commit(struct kv_writer *w, u32 flags)
 	int err = w->used ? chunk_write(w) : 0;
 
 	kve_object_key(pending, KVF_OBJECT_PENDING, w->object, 0);
-	return err ? err : kve_commit(w->db, ops, 2, flags & 0xf);
+	return err ? err : kve_commit(w->db, ops, 2, flags);
 }
 
 /* Chunks of a stream that was given up: as if the value had been deleted. */
@@ -183,7 +183,9 @@ int kv_writer_commit(kv_writer *w, uint32_t flags)
 	if (!err && w->failed)
 		err = -KVE_invalid;
 	if (!err)
-		err = w->object ? object_commit(w, flags) : kve_commit(db, &op, 1, flags & 0xf);
+		err = kve_flags_check(db, flags, KV_PUT_NEW | KV_PUT_REPLACE);
+	if (!err)
+		err = w->object ? object_commit(w, flags) : kve_commit(db, &op, 1, flags);
 	if (err && w->object && !kvp_load(&db->degraded))
 		object_abort(db, w->object);
 	writer_free(w);
@@ -406,6 +408,7 @@ int kve_reader_entry(struct kv_db *db, struct kv_read *r, struct kv_tree *t, con
 	if (!rd)
 		return -KVE_no_memory;
 	rd->db = db;
+	kvp_add(&db->handles, 1u);
 	rd->length = e->value_len;
 	if ((e->flags & KVF_CELL_KIND) == KVF_CELL_OBJECT) {
 		rd->object = e->object;
@@ -516,6 +519,7 @@ void kv_reader_close(kv_reader *rd)
 		rd->read->uses--;
 	if (rd->own_read)
 		kve_read_end(rd->read);
+	kvp_sub(&rd->db->handles, 1u);
 	kvp_free(rd->value);
 	kvp_free(rd->chunk);
 	kvp_free(rd);

@@ -24,6 +24,14 @@ int kve_key_check(struct kv_db *db, const void *key, size_t len)
 	return 0;
 }
 
+int kve_flags_check(struct kv_db *db, u32 flags, u32 allowed)
+{
+	if ((flags & 0xf) > KV_SYNCED || flags & ~(0xf | allowed) ||
+	    !(~flags & (KV_PUT_NEW | KV_PUT_REPLACE)))
+		return kve_fail(db, KVE_invalid, "flags 0x%x", flags);
+	return 0;
+}
+
 /* ---- credits --------------------------------------------------------------------------------- */
 
 /* Run a checkpoint, or wait for the worker's next one. */
@@ -65,11 +73,14 @@ static int space_credit(struct kv_db *db, bool privileged)
 
 	/* Pages freed by one checkpoint are free for the second after it. */
 	for (i = 0; i < 3 && !err; i++) {
-		if (kve_space_avail(db, privileged) >= space_need(db) ||
-		    (privileged && kve_space_avail(db, true) >= space_floor(db)))
+		if (!kve_space_reclaim_due(db, privileged) &&
+		    (kve_space_avail(db, privileged) >= space_need(db) ||
+		     (privileged && kve_space_avail(db, true) >= space_floor(db))))
 			return 0;
 		err = checkpoint_wait(db);
 	}
+	if (!err && privileged && kve_space_avail(db, true) >= space_floor(db))
+		return 0;
 	if (!err && kve_space_avail(db, privileged) < space_need(db))
 		err = kve_fail(db, KVE_no_space, "the volume is full; delete something, or enlarge it");
 	return err;
@@ -129,14 +140,17 @@ static int prepare_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_
 	int err = 0;
 
 	for (i = 0; i < nr && !err; i++) {
+		/* Of a dropped tree entries are still deleted, until it is gone. */
+		if (ops[i].tree->dropped &&
+		    (ops[i].kind != KVF_RECORD_DELETE || ops[i].tree->gone_gen))
+			return -KVE_no_tree;
 		if (!op_on_entry(&ops[i]))
 			continue;
-		if (ops[i].tree->dropped && ops[i].kind == KVF_RECORD_PUT)
-			return -KVE_no_tree;
 		if (ops[i].kind != KVF_RECORD_DELETE && !(ops[i].flags & KVF_RECORD_OBJECT))
 			ops[i].separated = kve_separate(db, ops[i].key_len, ops[i].value_len);
 		err = kve_op_prepare(db, &ops[i], rs);
-		if (!err && ++pins > most)
+		/* Leaves count, not operations: those pinned before have more pins. */
+		if (!err && kvp_load(&ops[i].leaf->pins) == 1 && ++pins > most)
 			err = -KVE_txn_too_big;
 		if (!err && ops[i].old_object)
 			(*doomed)++;
@@ -231,6 +245,9 @@ static int conditions(struct kve_op *ops, u32 nr, u32 flags)
 	u32 i;
 
 	for (i = 0; i < nr; i++) {
+		/* The rows that go with a large value. */
+		if (ops[i].tree->id == KVF_TREE_OBJECTS)
+			continue;
 		if ((flags & KV_PUT_NEW) && ops[i].existed)
 			return -KVE_exists;
 		if ((flags & KV_PUT_REPLACE) && !ops[i].existed)

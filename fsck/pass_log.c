@@ -115,13 +115,16 @@ static int go_on(struct kvsck *ck, struct log *lg)
 	struct kvsck_where w = kvsck_at(ck, (u64)lg->id.segment << ck->g.segment_shift);
 	int finding;
 
-	if (s->hdr_finding || s->hdr_next >= ck->log_segments || s->hdr_next < KVF_SEG_FIRST ||
-	    ck->seg[s->hdr_next].state & KVSCK_SEG_LOG) {
+	if (s->hdr_finding || (s->hdr_next < ck->log_segments &&
+			       ck->seg[s->hdr_next].state & KVSCK_SEG_LOG)) {
 		kvsck_problem(ck, s->hdr_finding ? s->hdr_finding : KVF_F_segment_next, &w,
 			      "the log's segment after this one (%u) cannot be followed", s->hdr_next);
 		lg->end = true;
 		return 0;
 	}
+	/* none chosen, or the volume did not grow before the crash */
+	if (s->hdr_next >= ck->log_segments)
+		return at_end(ck, lg, KVF_F_segment_next);
 	lg->id.segment = s->hdr_next;
 	lg->id.segment_gen = s->hdr_next_gen;
 	lg->off = ck->g.block;

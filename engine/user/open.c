@@ -22,9 +22,22 @@ static const kv_options *options(const kv_options *opt)
 	return opt && opt->size == sizeof(*opt) ? opt : &defaults;
 }
 
+#define OPEN_FLAGS                                                                                 \
+	(KV_OPEN_READONLY | KV_OPEN_CREATE | KV_OPEN_FORCE | KV_OPEN_NOTHREAD | KV_OPEN_BUFFERED)
+
 static bool bad_options(const kv_options *opt)
 {
-	return opt && opt->size != sizeof(*opt);
+	const char *what = NULL;
+
+	if (opt && opt->size != sizeof(*opt))
+		what = "size is not that of this version; start with KV_OPTIONS_INIT";
+	else if (opt && (opt->durability < 0 || opt->durability > KV_SYNCED))
+		what = "no such durability";
+	else if (opt && opt->flags & ~OPEN_FLAGS)
+		what = "unknown flag";
+	if (what)
+		kvp_snprintf(kvp_error_text(), KVP_ERROR_BYTES, "kv_options: %s", what);
+	return what;
 }
 
 static int dev_open(const char *path, const kv_options *opt, unsigned int more, struct kvp_dev **dev)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
 # files.sh - kvs against files that are no good volume (each kind its own message and status), a second
-# opener, sizes, the end of --size, and kill -9 in the middle of a load.
+# opener, the end of --size, geometries, and kill -9 in the middle of a load.
 
 set -euo pipefail
 # shellcheck source=tests/tap.sh
@@ -193,16 +193,6 @@ check "at once ($took ms for 14 tries)" test "$took" -lt 5000
 exec 7>&-
 check 'the first one is not disturbed' wait "$holder"
 is 'and has stored its entry' "$(kvs get "$tmp/busy.kv" k)" 1
-
-# ---- sizes
-kvs create "$tmp/fresh.kv"
-length=$(stat -c %s "$tmp/fresh.kv")
-check "length of a fresh image: $length <= 4 MiB" test "$length" -le 4194304
-for i in 0 1 2 3 4 5 6 7 8 9; do kvs put "$tmp/ten.kv" "key$i" "value $i" 2> /dev/null; done
-sync "$tmp/ten.kv"
-disk=$(du --block-size=1 "$tmp/ten.kv" | cut -f1)
-check "ten puts in a fresh volume: $disk < 256 KiB of disk" test "$disk" -lt 262144
-check 'and the volume is clean' kvs check "$tmp/ten.kv"
 
 # ---- the end of --size: 3, nothing is lost, and the volume can be emptied
 check 'create --size' kvs create "$tmp/capped.kv" --size 8M

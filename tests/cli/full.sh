@@ -16,6 +16,7 @@ fi
 
 mounts=()
 loops=()
+# shellcheck disable=SC2317 # called by tap.sh
 tap_cleanup() {
 	local m
 	for m in "${mounts[@]}"; do umount "$m" || true; done
@@ -58,7 +59,7 @@ if mount -t tmpfs -o size=24M tmpfs "$tmp/m" 2> /dev/null; then
 	mounts+=("$tmp/m")
 	fill 'full tmpfs' "$tmp/m/a.kv"
 	rm "$tmp/m/a.kv"
-	head -c 23M /dev/zero > "$tmp/m/ballast"
+	head -c $((24 * 1048576 - 65536)) /dev/zero > "$tmp/m/ballast"
 	check 'no room for a new volume gives 3' expect 3 kvs create "$tmp/m/b.kv"
 	check 'and leaves no file' test ! -e "$tmp/m/b.kv"
 else
@@ -80,7 +81,7 @@ if loop=$(losetup -f --show "$tmp/device" 2> /dev/null); then
 	check 'create on an empty device' kvs create "$loop"
 	fill 'full device' "$loop"
 	check 'create again gives 1' expect 1 kvs create "$loop"
-	head -c 100000 /dev/urandom > "$loop"
+	head -c 24M /dev/urandom > "$loop"
 	check 'foreign data on a device gives 5' expect 5 kvs create "$loop"
 	check 'create --force takes it' kvs create "$loop" --force
 else

@@ -10,6 +10,7 @@
  *	test_crash --geo G --seq 3,0,9                    one sequence
  *	test_crash --geo G --seed S --ops N               one random history
  *	... --boundary B --variant V [--boundary2 B --variant2 V]   one state of it
+ *	... --all --trace   every check on every state; print what reached the device
  */
 #include <getopt.h>
 #include <signal.h>
@@ -40,7 +41,7 @@ struct config {
 	unsigned int seq_nr;
 	u64 seed;
 	unsigned int ops;
-	bool one, all;
+	bool one, all, trace;
 	size_t boundary, boundary2;
 	u64 variant, variant2;
 };
@@ -66,6 +67,26 @@ static void on_alarm(int sig)
 	    write(1, "\n", 1) < 0)
 		_exit(4);
 	_exit(3);
+}
+
+/* What reached the device, boundary by boundary: for looking at a failure. */
+static void print_trace(const struct sim *sim)
+{
+	static const char *const names[] = { "write",	 "fua",	    "flush",  "window",
+					     "allocate", "discard", "resize", "mark" };
+	static const char *const marks[] = { "?", "issued", "acknowledged", "synced" };
+	size_t i;
+
+	for (i = 0; i < sim->nr; i++) {
+		const struct sim_event *e = &sim->events[i];
+
+		if (e->op == KVP_TRACE_MARK)
+			tap_diag("boundary %zu: %s %llu", 2 * i, marks[MARK_KIND(e->off) & 3],
+				 MARK_NUMBER(e->off));
+		else
+			tap_diag("boundary %zu: %s %llu..%llu", 2 * i, names[e->op], e->off,
+				 e->off + e->len);
+	}
 }
 
 /* One workload: run, check the order of its writes, judge its crash states. */
@@ -97,6 +118,8 @@ static void do_workload(const struct config *c, const struct workload *w, struct
 	}
 	sim->tracing = false;
 	run_drop(&run);
+	if (c->trace)
+		print_trace(sim);
 	if (!good) {
 		kvp_add(&shared->counts.violations, 1);
 		printf("# violation: without any crash: %s\n# repeat: test_crash %s\n", run.why, w->text);
@@ -272,7 +295,8 @@ static bool parse(struct config *c, int argc, char **argv)
 		{ "ops", 1, NULL, 'o' },	{ "boundary", 1, NULL, 'b' },
 		{ "variant", 1, NULL, 'v' },	{ "boundary2", 1, NULL, 'B' },
 		{ "variant2", 1, NULL, 'V' },	{ "second", 1, NULL, '2' },
-		{ "all", 0, NULL, 'a' },	{ NULL, 0, NULL, 0 },
+		{ "all", 0, NULL, 'a' },	{ "trace", 0, NULL, 'T' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int opt;
 
@@ -293,6 +317,7 @@ static bool parse(struct config *c, int argc, char **argv)
 		case 'V': c->variant2 = n; break;
 		case '2': c->second_every = n; break;
 		case 'a': c->all = true; break;
+		case 'T': c->trace = true; break;
 		default: return false;
 		}
 	}

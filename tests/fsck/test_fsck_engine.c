@@ -42,6 +42,7 @@ struct world {
 	u8 value[VALUE_MAX];
 	u64 judged, problems;
 	const char *op;
+	char why[512];
 };
 
 static u32 rnd(struct world *w, u32 n)
@@ -214,7 +215,7 @@ static int batch(struct world *w, kv_tree *t)
 		return err;
 	for (i = 0; i < nr && !err; i++) {
 		n = (u32)snprintf(key, sizeof(key), "key %u", rnd(w, KEYS));
-		err = rnd(w, 3) ? kv_batch_put(b, i & 1 ? t : NULL, key, n, w->value, rnd(w, 2000)) :
+		err = rnd(w, 3) ? kv_batch_put(b, i & 1 ? t : NULL, key, n, w->value, rnd(w, 1024)) :
 				  kv_batch_del(b, i & 1 ? t : NULL, key, n);
 	}
 	if (!err)
@@ -274,15 +275,24 @@ static int step(struct world *w)
 
 /* ---- damage: the verdicts of judge and engine ---------------------------------------------------------- */
 
-/* Everything can be read: 0. */
+static void engine_found(void *arg, int finding, const char *text)
+{
+	struct world *w = arg;
+
+	snprintf(w->why, sizeof(w->why), "%d %s", finding, text);
+}
+
+/* Everything can be read: 0; else why in w->why. */
 static int engine_reads(struct world *w, u8 *image)
 {
 	uint64_t problems = 0;
 	int err = open_volume(w, image, w->size, KV_OPEN_READONLY);
 
-	if (err)
+	if (err) {
+		snprintf(w->why, sizeof(w->why), "%s", kv_last_error());
 		return err;
-	err = kv_check(w->db, KV_CHECK_VALUES, NULL, NULL, &problems);
+	}
+	err = kv_check(w->db, KV_CHECK_VALUES, engine_found, w, &problems);
 	kv_close(w->db);
 	w->db = NULL;
 	w->dev = NULL;
@@ -304,7 +314,7 @@ static void damage(struct world *w)
 		if (judge(w, copy, w->size, false) || !engine_reads(w, copy))
 			continue;
 		printf("# seed %llu: %u bytes at %u damaged: the engine fails (%s), the judge says clean\n",
-		       w->seed, len, at, kv_last_error());
+		       w->seed, len, at, w->why);
 		w->problems++;
 	}
 	free(copy);

@@ -655,7 +655,7 @@ static bool reopen(struct model *m, bool crash)
 		if (err)
 			return bad(m, "close read-only", err);
 	}
-	return open_volume(m, 0);
+	return open_volume(m, 0) && compare_all(m);
 }
 
 static bool step(struct model *m)
