@@ -398,6 +398,37 @@ static int reserved_verify(const struct kvf_page *p, u32 len)
 	return 0;
 }
 
+/*
+ * A packed heap is in canonical order from the end: lower fence, upper fence, items in the order of their
+ * slots, no gaps. So items cannot overlap, and a change of one in memory cannot reach another.
+ */
+static int canonical_verify(const void *page, u32 len)
+{
+	const struct kvf_page *p = page;
+	const struct kvf_slot *slot = kvf_page_slots(page);
+	u32 at = 0, i, nr = le16_to_cpu(p->nr);
+	const struct kvf_item *it;
+
+	if (p->lower_off != cpu_to_le16(0)) {
+		at += (u32)KVF_ROUND_UP(le16_to_cpu(p->lower_len), 4);
+		if (le16_to_cpu(p->lower_off) * 4u != at)
+			return KVF_F_page_layout;
+	}
+	if (p->upper_off != cpu_to_le16(0)) {
+		at += (u32)KVF_ROUND_UP(le16_to_cpu(p->upper_len), 4);
+		if (le16_to_cpu(p->upper_off) * 4u != at)
+			return KVF_F_page_layout;
+	}
+	for (i = 0; i < nr; i++) {
+		it = kvf_page_item(page, len, i);
+		at += (u32)KVF_ROUND_UP((u32)sizeof(*it) + le16_to_cpu(slot[i].suffix_len) +
+					le16_to_cpu(it->cell_len), 4);
+		if (le16_to_cpu(slot[i].off) * 4u != at)
+			return KVF_F_page_layout;
+	}
+	return 0;
+}
+
 int kvf_page_verify(const void *page, u32 len, u64 addr, const struct kvf_page_expect *e,
 		    const struct kvf_geometry *g)
 {
@@ -407,6 +438,8 @@ int kvf_page_verify(const void *page, u32 len, u64 addr, const struct kvf_page_e
 		finding = identity_verify(page, len, addr, e, g);
 	if (!finding)
 		finding = kvf_page_layout_verify(page, len, g);
+	if (!finding)
+		finding = canonical_verify(page, len);
 	if (!finding)
 		finding = reserved_verify(page, len);
 	return finding;

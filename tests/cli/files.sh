@@ -195,7 +195,7 @@ check 'the first one is not disturbed' wait "$holder"
 is 'and has stored its entry' "$(kvs get "$tmp/busy.kv" k)" 1
 
 # ---- the end of --size: 3, nothing is lost, and the volume can be emptied
-check 'create --size' kvs create "$tmp/capped.kv" --size 8M
+check 'create --size' kvs create "$tmp/capped.kv" --size 32M
 status=0
 python3 -c 'for i in range(100000): print("{\"key\":\"k%06d\",\"value\":\"%s\"}" % (i, "v" * 1000))' |
 	kvs load "$tmp/capped.kv" - > "$tmp/out" 2>&1 || status=$?
@@ -204,8 +204,8 @@ like 'and says so' "$(cat "$tmp/out")" 'no space left.*entries, up to line [0-9]
 kept=$(sed -n 's/.*the first \([0-9]*\) entries.*/\1/p' "$tmp/out")
 is 'what was acknowledged is there' "$(kvs count "$tmp/capped.kv")" "$kept"
 check 'and is all right' test "$(kvs scan "$tmp/capped.kv" | awk -F'\t' 'length($2) == 1000' | wc -l)" = "$kept"
-check 'a good part of the volume was used' test "$kept" -gt 3000
-check 'the file did not grow beyond its limit' test "$(stat -c %s "$tmp/capped.kv")" -le 8388608
+check 'half of the volume was used at least' test "$kept" -gt 16000
+check 'the file did not grow beyond its limit' test "$(stat -c %s "$tmp/capped.kv")" -le 33554432
 is 'check' "$(kvs check "$tmp/capped.kv")" clean
 check 'a full volume can be emptied' kvs del "$tmp/capped.kv" --prefix k
 check 'and filled again' kvs load "$tmp/capped.kv" "$tmp/good.ndjson"

@@ -287,8 +287,8 @@ static bool page_good(struct walk *w, u64 block, const struct kvf_ref *ref, u32 
 	return off + len <= w->size && !kvf_page_verify(w->image + off, len, block, &e, &w->o->g);
 }
 
-/* Is the record of the value wholly there, at home or with a tail place? */
-static bool value_there(struct walk *w, const struct kvf_value_ref *v)
+/* Is the record of the value wholly there, at home or with a tail place? *home: bytes of it at home. */
+static bool value_there(struct walk *w, const struct kvf_value_ref *v, u32 *home)
 {
 	struct order *o = w->o;
 	u32 segment = le32_to_cpu(v->segment), offset = le32_to_cpu(v->offset), block;
@@ -307,8 +307,12 @@ static bool value_there(struct walk *w, const struct kvf_value_ref *v)
 		block = place < 0 ? o->g.seg_blocks - 1 : offset / o->g.block;
 		for (; block < o->g.seg_blocks && (place < 0 || block * o->g.block < last); block++) {
 			patched(o, w->image, segment, place, block);
-			if (record_at(o, &id, offset))
-				return true;
+			*home = record_at(o, &id, offset);
+			if (!*home)
+				continue;
+			if (place >= 0)
+				*home = block * o->g.block > offset ? block * o->g.block - offset : 0;
+			return true;
 		}
 	}
 	return false;
@@ -317,18 +321,19 @@ static bool value_there(struct walk *w, const struct kvf_value_ref *v)
 static void walk_value(struct walk *w, const u8 *cell, u32 len, u8 flags)
 {
 	struct kvf_value_ref v;
-	u32 skip = 0;
+	u32 skip = 0, home = 0;
+	bool there;
 
 	if (flags & KVF_CELL_EXT)
 		skip = cell[0] * 8u;
 	if ((flags & KVF_CELL_KIND) != KVF_CELL_REF || flags & KVF_CELL_POISON || skip + sizeof(v) > len)
 		return;
 	memcpy(&v, cell + skip, sizeof(v));
-	if (w->mark)
+	there = value_there(w, &v, &home);
+	if (w->mark && home)
 		protect(w->o, ((u64)le32_to_cpu(v.segment) << w->o->g.segment_shift) +
-				      le32_to_cpu(v.offset),
-			le16_to_cpu(v.head_len) + le32_to_cpu(v.payload_len), PROTECT_LOG);
-	else if (!value_there(w, &v))
+				      le32_to_cpu(v.offset), home, PROTECT_LOG);
+	else if (!w->mark && !there)
 		breaks(w->o, "R4: superblock %llu refers to a value at segment %u offset %u that is not durable",
 		       (u64)le64_to_cpu(w->sb->seq), le32_to_cpu(v.segment), le32_to_cpu(v.offset));
 }
