@@ -523,7 +523,8 @@ int kv_read_get_into(kv_read *r, kv_tree *tree, const void *key, size_t key_len,
 	int err = read_get_begin(r, t, key, key_len);
 
 	if (!err)
-		err = get_into(r->db, t, r->gen, key, (u32)key_len, buf, cap, value_len);
+		err = kve_read_done(r, get_into(r->db, t, r->gen, key, (u32)key_len, buf, cap,
+						value_len));
 	return kve_return(r->db, err);
 }
 
@@ -532,9 +533,20 @@ int kv_read_get(kv_read *r, kv_tree *tree, const void *key, size_t key_len, void
 {
 	struct kv_tree *t = kve_tree_of(r->db, tree);
 	int err = read_get_begin(r, t, key, key_len);
+	void *found;
 
-	if (!err)
-		err = get_alloc(r->db, t, r->gen, key, (u32)key_len, value, value_len);
+	if (err)
+		return kve_return(r->db, err);
+	err = get_alloc(r->db, t, r->gen, key, (u32)key_len, &found, value_len);
+	if (!err) {
+		err = kve_read_done(r, 0);
+		if (err)
+			kvp_free(found);
+		else
+			*value = found;
+	} else {
+		err = kve_read_done(r, err);
+	}
 	return kve_return(r->db, err);
 }
 

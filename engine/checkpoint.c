@@ -143,7 +143,7 @@ static int round_super(struct round *r, bool clean)
 	/* The state before this one stays intact, unless there was none. */
 	sb->oldest_intact = db->sb.generation ? db->sb.generation : cpu_to_le64(r->gen);
 	sb->generation = cpu_to_le64(r->gen);
-	sb->segments = cpu_to_le64(db->space.nr);
+	sb->segments = cpu_to_le64(db->space.listed);
 	sb->replay_lsn = cpu_to_le64(r->pos.lsn);
 	sb->replay_segment = cpu_to_le32(r->pos.segment);
 	sb->replay_segment_gen = cpu_to_le32(r->pos.gen);

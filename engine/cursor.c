@@ -182,6 +182,14 @@ static int move_begin(kv_cursor *c)
 	return err ? err : kve_read_check(c->read);
 }
 
+static int move_end(kv_cursor *c, int err)
+{
+	err = kve_read_done(c->read, err);
+	if (err)
+		c->valid = false;
+	return kve_return(c->db, err);
+}
+
 static int seek_ge(kv_cursor *c, const void *key, u32 len)
 {
 	bool exact;
@@ -218,7 +226,7 @@ int kv_cursor_first(kv_cursor *c)
 
 	if (!err)
 		err = seek_ge(c, c->from, c->from_len);
-	return kve_return(c->db, err);
+	return move_end(c, err);
 }
 
 int kv_cursor_last(kv_cursor *c)
@@ -236,7 +244,7 @@ int kv_cursor_last(kv_cursor *c)
 			err = leaf_prev(c);
 		}
 	}
-	return kve_return(c->db, err);
+	return move_end(c, err);
 }
 
 int kv_cursor_seek(kv_cursor *c, const void *key, size_t key_len)
@@ -249,7 +257,7 @@ int kv_cursor_seek(kv_cursor *c, const void *key, size_t key_len)
 		err = seek_ge(c, c->from, c->from_len);
 	else if (!err)
 		err = seek_ge(c, key, (u32)key_len);
-	return kve_return(c->db, err);
+	return move_end(c, err);
 }
 
 int kv_cursor_seek_le(kv_cursor *c, const void *key, size_t key_len)
@@ -262,7 +270,7 @@ int kv_cursor_seek_le(kv_cursor *c, const void *key, size_t key_len)
 		err = seek_below(c, c->to, c->to_len, false);
 	else if (!err)
 		err = seek_below(c, key, (u32)key_len, true);
-	return kve_return(c->db, err);
+	return move_end(c, err);
 }
 
 /* Behind a damaged leaf. */
@@ -296,7 +304,7 @@ int kv_cursor_next(kv_cursor *c)
 	} else if (!err) {
 		err = leaf_next(c);
 	}
-	return kve_return(c->db, err);
+	return move_end(c, err);
 }
 
 int kv_cursor_prev(kv_cursor *c)
@@ -312,7 +320,7 @@ int kv_cursor_prev(kv_cursor *c)
 	} else if (!err) {
 		err = leaf_prev(c);
 	}
-	return kve_return(c->db, err);
+	return move_end(c, err);
 }
 
 /* ---- what the cursor stands on ------------------------------------------------------------------- */
@@ -398,7 +406,7 @@ int kv_cursor_value(kv_cursor *c, const void **value, size_t *value_len)
 	else if (!err)
 		err = kve_object_read(c->db, c->read->gen, &e.object, 0, c->value, (size_t)e.value_len);
 	*value = c->value;
-	return kve_return(c->db, err);
+	return kve_return(c->db, kve_read_done(c->read, err));
 }
 
 int kv_cursor_reader(kv_cursor *c, kv_reader **out, uint64_t *value_len)

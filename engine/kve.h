@@ -129,6 +129,7 @@ struct kve_space {
 	struct kvp_mutex lock;
 	struct kve_segment *seg;
 	u32 nr, cap;
+	u32 listed; /* segments that have rows; the volume may grow while a checkpoint writes them */
 	u32 free_nr;
 	u32 tree_nr; /* TREE segments */
 	u32 tree_hint[2];      /* where the two streams of pages look first */
@@ -608,7 +609,9 @@ int kve_scan_close(struct kve_scan *sc);
 
 int kve_read_begin(struct kv_db *db, bool implicit, struct kv_read **out);
 void kve_read_end(struct kv_read *r);
+/* Before and after looking at a frozen state. */
 int kve_read_check(struct kv_read *r);
+int kve_read_done(struct kv_read *r, int err);
 /* Lowest pinned generation, KVE_LIVE: none. */
 u64 kve_readers_oldest(struct kv_db *db);
 /* Recompute db->pinned. Writer lock. */

@@ -7,8 +7,8 @@
  * with all blocks from some block on taken from the window. Seeds and LSNs make sure that only the record
  * that belongs at this very position of this timeline passes.
  *
- * A payload that is separated and at or below the attested LSN is not verified here: reading the value
- * does that.
+ * In a segment whose footer is at or below the attested LSN, payloads of separated values are not
+ * verified here: reading the value does that.
  */
 #include "kve.h"
 
@@ -27,6 +27,7 @@ struct kve_scan {
 	u8 *save;	 /* what a trial replaced */
 	u8 *patched;	 /* per block: not as at home */
 	bool tail_read, want_patches;
+	bool sealed; /* its footer says that all of it is durable */
 	u32 visited;
 	int broken; /* the segment after a SEAL record could not be entered: why */
 	int patch_error;
@@ -106,6 +107,40 @@ static void scan_identity(const struct kve_scan *sc, struct kvf_identity *id)
 	kve_identity(sc->db, sc->pos.segment, sc->pos.gen, sc->pos.incarnation, id);
 }
 
+/*
+ * A footer at or below the attested LSN says that all of the segment is at home and durable: payloads of
+ * separated values need not be read. Without it they are: a block whose beginning is at home may have its
+ * durable copy in a tail place.
+ */
+static int footer_enter(struct kve_scan *sc)
+{
+	const struct kvf_geometry *g = &sc->db->geo;
+	u64 base = kve_segment_offset(sc->db, sc->pos.segment);
+	struct kvf_identity id;
+	struct kvf_footer *f;
+	u64 bytes;
+	u8 *buf;
+
+	sc->sealed = false;
+	if (segment_bytes(sc) < g->segment)
+		return 0;
+	f = (struct kvf_footer *)(sc->save + g->block - sizeof(*f));
+	scan_identity(sc, &id);
+	if (kvp_dev_read(sc->db->dev, base + g->segment - g->block, sc->save, g->block) ||
+	    kvf_footer_head_verify(f, &id, g))
+		return 0;
+	bytes = KVF_ROUND_UP(kvf_footer_bytes(le32_to_cpu(f->entries)), g->block);
+	buf = kvp_iobuf_alloc((size_t)bytes);
+	if (!buf)
+		return -KVE_no_memory;
+	f = (struct kvf_footer *)(buf + bytes - sizeof(*f));
+	if (!kvp_dev_read(sc->db->dev, base + g->segment - bytes, buf, (u32)bytes) &&
+	    !kvf_footer_verify(f, &id, g))
+		sc->sealed = le64_to_cpu(f->last_lsn) <= sc->attested || KVP_BUG("footer-trust");
+	kvp_iobuf_free(buf, (size_t)bytes);
+	return 0;
+}
+
 /* Header of the segment at pos: 0, -KVE_end (it is not what the log wants there), or an I/O error. */
 static int segment_enter(struct kve_scan *sc)
 {
@@ -126,7 +161,7 @@ static int segment_enter(struct kve_scan *sc)
 	sc->next_gen = le32_to_cpu(h->next_gen);
 	sc->have_from = sc->have = (u32)KVF_ROUND_DOWN(sc->pos.offset, db->geo.block);
 	memset(sc->patched, 0, db->geo.seg_blocks);
-	return 0;
+	return footer_enter(sc);
 }
 
 /* ---- one record at the position ----------------------------------------------------------------- */
@@ -169,8 +204,7 @@ static int payload_at(struct kve_scan *sc)
 	struct kvf_identity id;
 	int err;
 
-	if (kve_record_separated(sc->db, r) &&
-	    (le64_to_cpu(r->lsn) <= sc->attested || KVP_BUG("footer-trust")))
+	if (kve_record_separated(sc->db, r) && sc->sealed)
 		return 0;
 	err = scan_read(sc, sc->pos.offset + record_bytes(r));
 	if (err)
@@ -179,11 +213,19 @@ static int payload_at(struct kve_scan *sc)
 	return kvf_record_payload_verify(r, (const u8 *)r + head, &id, sc->pos.offset);
 }
 
+/* What precedes the position has been verified: it stays. */
+static void keep_verified(struct kve_scan *sc, u32 off)
+{
+	if (off < sc->pos.offset)
+		memcpy(sc->img + off, sc->save, sc->pos.offset - off);
+}
+
 /* Put len bytes of other at offset off of img, keeping what was there. */
 static void swap_in(struct kve_scan *sc, u32 off, const u8 *other, u32 len)
 {
 	memcpy(sc->save, sc->img + off, len);
 	memcpy(sc->img + off, other, len);
+	keep_verified(sc, off);
 }
 
 /* Blocks [from, from + len) of the window as the segment's. */
@@ -194,6 +236,7 @@ static void window_in(struct kve_scan *sc, u32 off, u32 len)
 	memcpy(sc->save, sc->img + off, len);
 	memcpy(sc->img + off, sc->window + at, part);
 	memcpy(sc->img + off + part, sc->window, len - part);
+	keep_verified(sc, off);
 }
 
 /* A trial at [off, off + len) succeeded: keep it up to the record's end. */

@@ -89,6 +89,14 @@ int kve_read_check(struct kv_read *r)
 	return 0;
 }
 
+/* A reader that was expired while it looked may have seen anything. */
+int kve_read_done(struct kv_read *r, int err)
+{
+	int late = kve_read_check(r);
+
+	return late ? late : err;
+}
+
 static u64 pin_limit(const struct kv_db *db)
 {
 	u64 live = db->space.live_bytes + db->space.tree_bytes;

@@ -3,8 +3,9 @@
  * recover.c - opening after an unclean end.
  *
  *  1. Find the end of the log: the cut. Nothing is changed.
- *  2. Writable: a superblock with a new incarnation and the cut, in both groups. From here on the old
- *     timeline cannot come back, and a crash leads back to this point.
+ *  2. Writable: a flush, so that what was read stays; a superblock with a new incarnation and the cut,
+ *     in both groups. From here on the old timeline cannot come back, and a crash leads back to this
+ *     point.
  *  3. Bring home what only tail places and window hold.
  *  4. Apply the records below the cut, with checkpoints on the way when the cache is full.
  *  5. Start a new segment with the new incarnation, checkpoint.
@@ -379,8 +380,12 @@ static void logs_seal(struct kv_db *db)
 static int recover_write(struct replay *rp)
 {
 	struct kv_db *db = rp->db;
-	int err = fence(rp);
+	/* What was read may not be durable yet: the process died, its device did not. */
+	int err = kvp_dev_flush(db->dev);
 
+	if (err)
+		return kve_degrade(db, KVE_indeterminate, "flush before recovery failed");
+	err = fence(rp);
 	if (!err)
 		err = bring_home(db);
 	if (err)

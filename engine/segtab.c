@@ -259,7 +259,8 @@ static int rows_put(struct table *tb)
 	int err = 0;
 	u32 i;
 
-	for (i = KVF_SEG_FIRST; i < sp->nr && !err; i++) {
+	sp->listed = sp->nr;
+	for (i = KVF_SEG_FIRST; i < sp->listed && !err; i++) {
 		if (!sp->seg[i].row_dirty)
 			continue;
 		err = segment_put(tb, i);

@@ -457,7 +457,8 @@ int kv_reader_open(kv_db *db, kv_read *r, kv_tree *tree, const void *key, size_t
 	if (!err && !(value = kvp_alloc(db->geo.item_max, 0)))
 		err = -KVE_no_memory;
 	if (!err)
-		err = kve_tree_get(t, (r ? r : own)->gen, key, (u32)key_len, &e, value, db->geo.item_max);
+		err = kve_read_done(r ? r : own, kve_tree_get(t, (r ? r : own)->gen, key, (u32)key_len, &e,
+							      value, db->geo.item_max));
 	if (!err && (e.flags & KVF_CELL_POISON))
 		err = kve_fail(db, KVE_corrupt_value, "%s", kvf_finding_text(KVF_F_value_poison));
 	if (!err)
@@ -493,6 +494,7 @@ int kv_reader_read(kv_reader *rd, void *buf, size_t len, size_t *got)
 		if (!err && rd->chunk_nr != nr + 1) {
 			rd->chunk_nr = 0;
 			err = chunk_read(rd->db, rd->read->gen, &rd->object, nr, rd->chunk);
+			err = kve_read_done(rd->read, err);
 			if (!err)
 				rd->chunk_nr = nr + 1;
 		}

@@ -105,8 +105,14 @@ static int nothing_found(struct kvsck *ck, struct supers *s)
 {
 	struct kvsck_where w = KVSCK_NOWHERE;
 
+	u8 begin[sizeof(struct kvf_super)];
+	u32 len = (u32)KVF_MIN((u64)sizeof(begin), ck->io->size);
+
 	if (s->newer)
 		return unsupported(ck, s->newer);
+	/* too short for a superblock even */
+	if (!s->data && !kvsck_read(ck, 0, begin, len))
+		s->data = !kvf_is_zero(begin, len);
 	if (!s->magic)
 		return s->data ? -KVE_not_volume : -KVE_empty;
 	kvsck_problem(ck, KVF_F_super_sum, &w,

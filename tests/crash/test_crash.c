@@ -142,7 +142,7 @@ static void do_workload(const struct config *c, const struct workload *w, struct
 	r.base = base;
 	r.base_size = base_size;
 	r.random = w->seed ? 16 : 48;
-	r.sparse = w->seed && !c->one;
+	r.sparse = w->seed && !c->all;
 	r.seed = w->seed;
 	r.only_boundary = c->boundary;
 	r.only_variant = c->variant;

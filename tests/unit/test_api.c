@@ -954,7 +954,7 @@ START_TEST(damage_is_named)
 			bytes[i + 2000] ^= 4;
 			hits++;
 		}
-	must(hits == 1);
+	must(hits >= 1); /* the window may hold it, too */
 	v.opt.log = log_line;
 	v.opt.log_arg = &lines;
 	v.opt.log_level = KV_LOG_WARN;
