@@ -79,7 +79,7 @@ static int tree_check(struct check *ck, struct kv_tree *t)
 	struct kve_head *h;
 	struct kv_cursor *c;
 	char text[160];
-	int err = kv_cursor_open(ck->db, NULL, t, &c);
+	int err = kve_cursor_open(ck->db, NULL, t, &c);
 
 	if (err)
 		return err;

@@ -48,8 +48,10 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 	if (!r->batch)
 		return -KVE_no_memory;
 	kvp_mutex_lock(&db->writer);
+	err = at ? 0 : kve_log_pad(db);
 	kvp_rwsem_down_write(&db->tree_lock);
-	err = kve_zombies_reap(db, &db->space.open);
+	if (!err)
+		err = kve_zombies_reap(db, &db->space.open);
 	kvp_rwsem_up_write(&db->tree_lock);
 	if (err) {
 		kvp_mutex_unlock(&db->writer);
@@ -220,8 +222,10 @@ static void worker(void *arg)
 
 	kvp_mutex_lock(&db->state);
 	while (!db->stop) {
-		if (!db->want_ckpt && !(db->doomed && more)) {
-			more = kvp_cond_wait_ms(&db->wake, &db->state, 1000);
+		if (!db->want_ckpt && !(kvp_load(&db->doomed) && more)) {
+			/* Whoever dooms something wakes; what failed is tried again after the wait. */
+			kvp_cond_wait_ms(&db->wake, &db->state, 1000);
+			more = true;
 			continue;
 		}
 		if (db->want_ckpt) {
@@ -261,6 +265,14 @@ void kve_worker_stop(struct kv_db *db)
 	kvp_mutex_unlock(&db->state);
 	kvp_thread_join(db->worker);
 	db->worker = NULL;
+}
+
+void kve_doom(struct kv_db *db)
+{
+	kvp_mutex_lock(&db->state);
+	kvp_store(&db->doomed, true);
+	kvp_cond_broadcast(&db->wake);
+	kvp_mutex_unlock(&db->state);
 }
 
 void kve_worker_kick(struct kv_db *db)

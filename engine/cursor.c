@@ -27,6 +27,16 @@ struct kv_cursor {
 
 int kv_cursor_open(kv_db *db, kv_read *r, kv_tree *tree, kv_cursor **out)
 {
+	int err = kve_enter(db, false);
+
+	/* A frozen state may still show a tree that has been dropped since. */
+	if (!err && !r && kvp_load(&kve_tree_of(db, tree)->dropped))
+		err = -KVE_no_tree;
+	return err ? kve_return(db, err) : kve_cursor_open(db, r, tree, out);
+}
+
+int kve_cursor_open(struct kv_db *db, kv_read *r, kv_tree *tree, kv_cursor **out)
+{
 	struct kv_cursor *c;
 	int err = kve_enter(db, false);
 

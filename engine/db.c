@@ -386,21 +386,13 @@ int kve_create(struct kvp_dev *dev, const kv_options *opt)
 
 static int db_finish(struct kv_db *db)
 {
-	int err = 0;
+	int err;
 
 	if (db->read_only || !db->marked)
 		return 0;
 	if (kvp_load(&db->degraded))
 		return -KVE_degraded;
-	if (db->changed)
-		err = kve_checkpoint(db, NULL, false, true);
-	if (err)
-		return err;
-	kvp_mutex_lock(&db->writer);
-	err = kve_log_finish(db);
-	kvp_mutex_unlock(&db->writer);
-	if (!err)
-		err = kve_checkpoint(db, NULL, true, true);
+	err = kve_checkpoint(db, NULL, true, true);
 	if (!err)
 		kve_super_copy(db);
 	return err;

@@ -216,7 +216,7 @@ void kve_tree_drop_apply(struct kv_db *db, struct kv_tree *t)
 	t->dropped = true;
 	t->dropped_gen = db->open_gen;
 	t->row_dirty = true;
-	db->doomed = true;
+	kve_doom(db);
 	db->changed = true;
 }
 

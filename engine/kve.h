@@ -102,6 +102,7 @@ struct kve_segment {
 	bool touched;	/* changed since the last freeze */
 	bool row_dirty; /* its row of the segment table must be written */
 	bool dying;	/* in a free batch as a whole */
+	u8 row_kind;	/* what its row says */
 	u32 incarnation;
 	u64 live;	 /* LOG: bytes of records whose values are live, now */
 	u64 live_frozen; /* and at the last freeze */
@@ -160,6 +161,7 @@ struct kve_log {
 	u32 ring_bytes;
 	u8 *tail; /* one block: copy of the partial tail block */
 	u8 *out;  /* a block for headers */
+	u8 *pad;  /* two blocks of zeros */
 	u8 *head; /* header and key of the record being appended */
 	struct kvf_footer_entry *entries;
 	u32 entries_nr, entries_cap, records;
@@ -254,8 +256,8 @@ struct kv_db {
 	struct kv_tree *main, *objects, *forest, *segtab;
 	struct kve_frame *zombies;  /* linked by next; not yet reaped */
 	struct kve_frame *shadowed; /* frames with shadows, linked by shadow_next */
-	bool doomed;		   /* objects or trees wait for being deleted */
-	bool stepping;		   /* inside such a step */
+	bool doomed;		   /* atomic: objects or trees wait for being deleted */
+	bool stepping;		   /* atomic: inside such a step */
 	u8 *scratch, *sep;	   /* a frame, the longest key: tree lock exclusive */
 
 	struct kvp_mutex state; /* the fields from here on */
@@ -357,8 +359,8 @@ void kve_log_exit(struct kv_db *db);
 int kve_log_start(struct kv_db *db, u64 lsn);
 /* Go on where a clean volume ended. */
 int kve_log_resume(struct kv_db *db);
-/* Write the end of the log home; it goes on at a block. Before a clean close. */
-int kve_log_finish(struct kv_db *db);
+/* The log goes on at a block: before a position that replay may begin at. Writer lock. */
+int kve_log_pad(struct kv_db *db);
 int kve_log_entry_add(struct kve_log *log, u32 offset, u32 bytes);
 int kve_log_entries_complete(struct kv_db *db);
 /* Does a leaf hold a ref to this record's payload (or the payload itself)? */
@@ -569,6 +571,8 @@ u64 kve_freeze(struct kv_db *db);
 int kve_worker_start(struct kv_db *db);
 void kve_worker_stop(struct kv_db *db);
 void kve_worker_kick(struct kv_db *db);
+/* There is something for kve_doomed_step(). */
+void kve_doom(struct kv_db *db);
 /* Pages on their way out: packed, sealed, checked, collected to large writes. */
 struct kve_pageout;
 int kve_pageout_new(struct kv_db *db, u64 gen, struct kve_batch_items *freed, struct kve_pageout **out);
@@ -618,6 +622,8 @@ u64 kve_readers_oldest(struct kv_db *db);
 void kve_pinned_update(struct kv_db *db);
 /* Expire readers that hold too much. Checkpoint. */
 void kve_readers_expire(struct kv_db *db);
+/* As kv_cursor_open, of a dropped tree as well. */
+int kve_cursor_open(struct kv_db *db, struct kv_read *r, kv_tree *tree, kv_cursor **out);
 u64 kve_cursor_gen(const struct kv_cursor *c);
 struct kv_tree *kve_tree_of(struct kv_db *db, kv_tree *t);
 

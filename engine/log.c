@@ -41,8 +41,9 @@ int kve_log_buffers(struct kv_db *db)
 	log->ring = kvp_iobuf_alloc(log->ring_bytes);
 	log->tail = kvp_iobuf_alloc(db->geo.block);
 	log->out = kvp_iobuf_alloc(db->geo.block);
+	log->pad = kvp_alloc(2 * (size_t)db->geo.block, KVP_ZERO);
 	log->head = kvp_alloc(sizeof(struct kvf_record) + db->geo.key_max, 0);
-	return log->ring && log->tail && log->out && log->head ? 0 : -KVE_no_memory;
+	return log->ring && log->tail && log->out && log->pad && log->head ? 0 : -KVE_no_memory;
 }
 
 void kve_log_exit(struct kv_db *db)
@@ -54,6 +55,7 @@ void kve_log_exit(struct kv_db *db)
 	kvp_iobuf_free(log->out, db->geo.block);
 	kvp_free(log->entries);
 	kvp_free(log->head);
+	kvp_free(log->pad);
 	kvp_mutex_destroy(&log->append);
 	kvp_mutex_destroy(&log->flush);
 }
@@ -74,10 +76,9 @@ static void log_identity(struct kv_db *db, struct kvf_identity *id)
 
 /* ---- writing home: flush lock ----------------------------------------------------------------- */
 
-static int write_error(struct kv_db *db, int err, const char *what)
+/* Space was allocated before, and the records may be applied already: no error here is a mild one. */
+static int write_error(struct kv_db *db, const char *what)
 {
-	if (err == -KVE_no_space || err == -KVE_no_memory)
-		return err;
 	return kve_degrade(db, KVE_io_write, "log segment %u: %s", db->log.pos.segment, what);
 }
 
@@ -95,7 +96,7 @@ static int write_ring(struct kv_db *db, u32 from, u32 to)
 		log->unsynced = true;
 		err = kvp_dev_write(db->dev, base + from, log->ring + at, len, 0);
 		if (err)
-			return write_error(db, err, "write failed");
+			return write_error(db, "write failed");
 		from += len;
 	}
 	return 0;
@@ -129,7 +130,7 @@ static int write_place(struct kv_db *db, int place, unsigned int flags)
 		  (u64)place * db->geo.block;
 	int err = kvp_dev_write(db->dev, off, db->log.tail, db->geo.block, flags);
 
-	return err ? write_error(db, err, "tail place: write failed") : 0;
+	return err ? write_error(db, "tail place: write failed") : 0;
 }
 
 /* The place that does not hold the newest durable tail: L4. */
@@ -161,7 +162,9 @@ static int take_next(struct kv_db *db, bool privileged, u32 *segment, u32 *gen)
 
 	if (err)
 		return err;
+	kvp_mutex_lock(&db->space.lock); /* the array moves when it grows */
 	*gen = db->space.seg[*segment].gen;
+	kvp_mutex_unlock(&db->space.lock);
 	return 0;
 }
 
@@ -183,7 +186,7 @@ static int head_begin(struct kv_db *db, u32 segment, u32 gen, u64 lsn, u32 incar
 	log->unsynced = true;
 	err = kvp_dev_write(db->dev, kve_segment_offset(db, segment), log->out, db->geo.block, 0);
 	if (err)
-		return write_error(db, err, "header: write failed");
+		return write_error(db, "header: write failed");
 	kvp_mutex_lock(&db->space.lock);
 	db->space.seg[segment].incarnation = incarnation;
 	db->space.seg[segment].row_dirty = true;
@@ -270,7 +273,7 @@ static int footer_write(struct kv_db *db)
 	kvf_footer_seal(f, &id);
 	err = kvp_dev_write(db->dev, kve_segment_offset(db, log->pos.segment) + start, buf, room, 0);
 	kvp_iobuf_free(buf, room);
-	return err ? write_error(db, err, "footer: write failed") : 0;
+	return err ? write_error(db, "footer: write failed") : 0;
 }
 
 static void seal_record(struct kv_db *db, struct kvf_record *r)
@@ -380,46 +383,6 @@ out:
 	return err;
 }
 
-/*
- * A clean end: what is in the last block goes home, and the log goes on at the next block, so that no
- * block that holds durable bytes is written again. Writer lock; nothing may be appended after it but by
- * the next opening.
- */
-int kve_log_finish(struct kv_db *db)
-{
-	struct kve_log *log = &db->log;
-	u32 end = (u32)KVF_ROUND_UP(log->pos.offset, db->geo.block), start;
-	int err;
-
-	if (log->pos.segment == KVF_NO_SEGMENT)
-		return 0;
-	err = kve_log_sync(db, log->pos.lsn - 1);
-	if (err || end == log->pos.offset)
-		return err;
-	if (end + seal_room(db, 1) > db->geo.segment) {
-		err = log_switch(db, true);
-		if (!err) {
-			log->filled_lsn = log->pos.lsn - 1;
-			err = kve_log_sync(db, log->pos.lsn - 1);
-		}
-		return err;
-	}
-	kvp_mutex_lock(&log->flush);
-	kvp_mutex_lock(&log->append);
-	tail_copy(db, &start);
-	kvp_mutex_unlock(&log->append);
-	err = kvp_dev_write(db->dev, kve_segment_offset(db, log->pos.segment) + start, log->tail,
-			    db->geo.block, 0);
-	if (!err)
-		err = kvp_dev_flush(db->dev);
-	if (err)
-		err = kve_degrade(db, KVE_indeterminate, "the end of the log could not be written");
-	else
-		log->pos.offset = log->filled = log->written = log->windowed = end;
-	kvp_mutex_unlock(&log->flush);
-	return err;
-}
-
 int kve_log_resume(struct kv_db *db)
 {
 	const struct kvf_super *sb = &db->sb;
@@ -504,7 +467,7 @@ static int append_record(struct kv_db *db, struct kve_op *op, u32 index, u32 cou
 	r->payload_len = cpu_to_le32(op->value_len);
 	r->lsn = cpu_to_le64(log->pos.lsn);
 	r->attested = cpu_to_le64(log->durable_lsn);
-	r->tree = cpu_to_le32(op->tree->id);
+	r->tree = cpu_to_le32(op->tree ? op->tree->id : 0);
 	r->txn_index = cpu_to_le32(index);
 	r->txn_count = cpu_to_le32(count);
 	memcpy(r + 1, op->key, op->key_len);
@@ -572,6 +535,40 @@ int kve_log_append(struct kv_db *db, struct kve_op *ops, u32 nr)
 		err = make_room(db, &ops[i], privileged);
 		if (!err)
 			err = append_record(db, &ops[i], i, nr);
+	}
+	kvp_mutex_lock(&log->append);
+	log->filled = log->pos.offset;
+	log->filled_lsn = log->pos.lsn - 1;
+	kvp_mutex_unlock(&log->append);
+	return err;
+}
+
+/*
+ * The log goes on at a block, with a PAD record in front: once it is synced all of it is at home, and no
+ * block that holds durable bytes is written again. So a replay position leaves nothing behind it that
+ * only a tail place holds. Writer lock.
+ */
+int kve_log_pad(struct kv_db *db)
+{
+	struct kve_op op = { .kind = KVF_RECORD_PAD, .key = db->log.pad, .value = db->log.pad };
+	struct kve_log *log = &db->log;
+	u32 least = (u32)kvf_record_bytes(0, 0, 0), rest;
+	int err;
+
+	if (log->pos.segment == KVF_NO_SEGMENT)
+		return 0;
+	rest = (u32)KVF_ROUND_UP(log->pos.offset, db->geo.block) - log->pos.offset;
+	if (!rest)
+		return 0;
+	if (rest < least)
+		rest += db->geo.block;
+	if (log->pos.offset + rest + seal_room(db, 1) > db->geo.segment) {
+		err = log_switch(db, true);
+	} else {
+		op.value_len = rest - (u32)sizeof(struct kvf_record);
+		err = kve_segment_back(db, log->pos.segment, log->pos.offset + rest);
+		if (!err)
+			err = append_record(db, &op, 0, 1);
 	}
 	kvp_mutex_lock(&log->append);
 	log->filled = log->pos.offset;

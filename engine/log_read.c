@@ -30,8 +30,8 @@ int kve_log_entry_add(struct kve_log *log, u32 offset, u32 bytes)
 }
 
 /*
- * A head segment that was resumed: the entries of the records before. Zeros lead to the next block: an
- * earlier clean end. Flush and writer lock.
+ * A head segment that was resumed: the entries of the records before. Behind a damaged record the walk
+ * goes on at the next block. Flush and writer lock.
  */
 int kve_log_entries_complete(struct kv_db *db)
 {

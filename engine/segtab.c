@@ -44,6 +44,7 @@ static int segment_row(struct kv_db *db, const u8 *key, u32 key_len, const u8 *c
 	s->last_lsn = le64_to_cpu(e.last_lsn);
 	s->incarnation = le32_to_cpu(e.incarnation);
 	s->row_dirty = false;
+	s->row_kind = e.kind;
 	s->backed = e.kind == KVF_KIND_LOG && (e.flags & KVF_SEGMENT_SEALED) ? db->geo.segment : 0;
 	if (e.kind != KVF_KIND_FREE)
 		db->space.free_nr--;
@@ -165,8 +166,8 @@ static int segment_put(struct table *tb, u32 nr)
 {
 	u8 buf[sizeof(struct kvf_segment_entry) + KVF_BITMAP_BYTES_MAX / 2], key[5];
 	struct kv_db *db = tb->db;
-	struct kve_segment *s = &db->space.seg[nr];
-	struct kvf_segment_entry e = { .kind = s->kind };
+	struct kvf_segment_entry e = { .kind = KVF_KIND_FREE };
+	struct kve_segment *s;
 	u32 len = sizeof(e);
 	u8 *row = buf;
 	int err;
@@ -176,7 +177,8 @@ static int segment_put(struct table *tb, u32 nr)
 	if (!row)
 		return -KVE_no_memory;
 	kvp_mutex_lock(&db->space.lock);
-	e.kind = s->kind;
+	s = &db->space.seg[nr]; /* the array moves when it grows */
+	e.kind = s->row_kind = s->kind;
 	e.gen = cpu_to_le32(s->gen);
 	e.flags = s->flags;
 	if (s->kind == KVF_KIND_LOG) {
@@ -194,8 +196,11 @@ static int segment_put(struct table *tb, u32 nr)
 	key[0] = KVF_SEGTAB_SEGMENT;
 	kvf_put_be32(key + 1, nr);
 	err = kve_tree_put(db->segtab, key, sizeof(key), row, len);
-	if (err)
-		s->row_dirty = true;
+	if (err) {
+		kvp_mutex_lock(&db->space.lock);
+		db->space.seg[nr].row_dirty = true;
+		kvp_mutex_unlock(&db->space.lock);
+	}
 	if (row != buf)
 		kvp_free(row);
 	return err;
@@ -252,16 +257,47 @@ static int batches_drop(struct table *tb)
 	return 0;
 }
 
-static int rows_put(struct table *tb)
+/*
+ * Segments that get rows: all there are in the first round, later only as many as the table's own pages
+ * need. Writers go on meanwhile; the segments that they add to the log are found by its links.
+ */
+static u32 listed_update(struct kve_space *sp, bool first)
 {
-	struct kve_space *sp = &tb->db->space;
-	struct kve_free_batch *b;
-	int err = 0;
 	u32 i;
 
-	sp->listed = sp->nr;
-	for (i = KVF_SEG_FIRST; i < sp->listed && !err; i++) {
-		if (!sp->seg[i].row_dirty)
+	kvp_mutex_lock(&sp->lock);
+	if (first)
+		sp->listed = sp->nr;
+	for (i = sp->nr; i > sp->listed; i--)
+		if (sp->seg[i - 1].kind == KVF_KIND_TREE)
+			sp->listed = i;
+	kvp_mutex_unlock(&sp->lock);
+	return sp->listed;
+}
+
+/* Must the row be written in this round? had: segments that have rows. */
+static bool row_due(struct kve_space *sp, u32 i, bool first, u32 had)
+{
+	const struct kve_segment *s;
+	bool due;
+
+	kvp_mutex_lock(&sp->lock);
+	s = &sp->seg[i];
+	due = s->row_dirty && (first || i >= had || s->kind == KVF_KIND_TREE ||
+			       s->row_kind == KVF_KIND_TREE);
+	kvp_mutex_unlock(&sp->lock);
+	return due;
+}
+
+static int rows_put(struct table *tb, bool first)
+{
+	struct kve_space *sp = &tb->db->space;
+	u32 had = first ? 0 : sp->listed, nr = listed_update(sp, first), i;
+	struct kve_free_batch *b;
+	int err = 0;
+
+	for (i = KVF_SEG_FIRST; i < nr && !err; i++) {
+		if (!row_due(sp, i, first, had))
 			continue;
 		err = segment_put(tb, i);
 		tb->changed = true;
@@ -311,7 +347,7 @@ int kve_segtab_write(struct kv_db *db, struct kve_free_batch *batch, u64 gen)
 	err = batches_drop(&tb);
 	for (round = 0; !err && round < ROUNDS_MAX; round++) {
 		tb.changed = false;
-		err = rows_put(&tb);
+		err = rows_put(&tb, round == 0);
 		if (!err)
 			err = kve_dirty_each(db->segtab, gen, place, &tb);
 		if (!tb.changed)

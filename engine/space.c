@@ -169,9 +169,10 @@ int kve_segment_take(struct kv_db *db, u8 kind, bool privileged, u32 *segment)
 
 void kve_segment_drop(struct kv_db *db, u32 segment)
 {
-	struct kve_segment *s = &db->space.seg[segment];
+	struct kve_segment *s;
 
 	kvp_mutex_lock(&db->space.lock);
+	s = &db->space.seg[segment];
 	kvp_free(s->bitmap);
 	s->bitmap = NULL;
 	s->used = 0;
@@ -206,6 +207,7 @@ int kve_segment_header_write(struct kv_db *db, u32 segment, u8 kind)
 	struct kvf_segment_header *h;
 	struct kvf_identity id;
 	u8 *buf = kvp_iobuf_alloc(db->geo.block);
+	u32 gen;
 	int err;
 
 	if (!buf)
@@ -214,7 +216,10 @@ int kve_segment_header_write(struct kv_db *db, u32 segment, u8 kind)
 	h = (struct kvf_segment_header *)buf;
 	h->kind = kind;
 	h->next_segment = cpu_to_le32(KVF_NO_SEGMENT);
-	kve_identity(db, segment, db->space.seg[segment].gen, 0, &id);
+	kvp_mutex_lock(&db->space.lock);
+	gen = db->space.seg[segment].gen;
+	kvp_mutex_unlock(&db->space.lock);
+	kve_identity(db, segment, gen, 0, &id);
 	kvf_segment_header_seal(h, &id);
 	err = kvp_dev_write(db->dev, kve_segment_offset(db, segment), buf, db->geo.block, 0);
 	kvp_iobuf_free(buf, db->geo.block);

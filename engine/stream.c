@@ -50,6 +50,8 @@ int kv_writer_open(kv_db *db, kv_tree *tree, const void *key, size_t key_len, kv
 
 	if (!err)
 		err = kve_key_check(db, key, key_len);
+	if (!err && kvp_load(&kve_tree_of(db, tree)->dropped))
+		err = -KVE_no_tree;
 	if (err)
 		return kve_return(db, err);
 	w = kvp_alloc(sizeof(*w), KVP_ZERO);
@@ -169,7 +171,7 @@ static int object_abort(struct kv_db *db, u64 object)
 	kve_object_key(doomed, KVF_OBJECT_DOOMED, object, 0);
 	err = kve_commit(db, ops, 2, KV_MEMORY);
 	if (!err)
-		db->doomed = true;
+		kve_doom(db);
 	return err;
 }
 
@@ -308,15 +310,19 @@ int kve_doomed_step(struct kv_db *db, bool *more)
 	int err;
 
 	*more = false;
+	/* Before looking: what is doomed from now on is seen, or says so again. */
+	kvp_store(&db->doomed, false);
 	c.keys = kvp_alloc_array(DOOMED_STEP, db->geo.key_max, 0);
-	if (!c.keys)
+	if (!c.keys) {
+		kvp_store(&db->doomed, true);
 		return -KVE_no_memory;
+	}
 	err = objects_step(&c, more);
 	for (t = db->trees; t && !err && !*more; t = t->next)
 		if (t->dropped && !t->gone_gen)
 			err = tree_step(&c, t, more);
-	if (!err && !*more)
-		db->doomed = false;
+	if (err || *more)
+		kvp_store(&db->doomed, true);
 	kvp_free(c.keys);
 	return err;
 }
@@ -340,7 +346,7 @@ int kve_pending_doom(struct kv_db *db)
 	if (!err)
 		err = collect_run(&c, db->objects, &first, 1);
 	if (!err && c.nr)
-		db->doomed = true;
+		kve_doom(db);
 	kvp_free(c.keys);
 	return err;
 }
@@ -450,6 +456,8 @@ int kv_reader_open(kv_db *db, kv_read *r, kv_tree *tree, const void *key, size_t
 
 	if (!err)
 		err = kve_key_check(db, key, key_len);
+	if (!err && !r && kvp_load(&t->dropped))
+		err = -KVE_no_tree;
 	if (!err && !r)
 		err = kve_read_begin(db, true, &own);
 	if (!err)

@@ -86,6 +86,18 @@ static int space_credit(struct kv_db *db, bool privileged)
 	return err;
 }
 
+/* One thread at a time, and not from within a step. */
+static bool step_begin(struct kv_db *db)
+{
+	bool mine;
+
+	kvp_mutex_lock(&db->state);
+	mine = !db->stepping;
+	kvp_store(&db->stepping, true);
+	kvp_mutex_unlock(&db->state);
+	return mine;
+}
+
 int kve_credits(struct kv_db *db, bool privileged)
 {
 	u64 dirty = kvp_load(&db->cache.dirty), log = kvp_load(&db->last_ckpt_pos);
@@ -102,10 +114,9 @@ int kve_credits(struct kv_db *db, bool privileged)
 		else if ((err = kve_checkpoint(db, NULL, false, true)) && err != -KVE_no_space)
 			return err;
 	}
-	if (db->doomed && !db->worker && !db->stepping) {
-		db->stepping = true;
+	if (!db->worker && kvp_load(&db->doomed) && step_begin(db)) {
 		err = kve_doomed_step(db, &more);
-		db->stepping = false;
+		kvp_store(&db->stepping, false);
 		if (err && err != -KVE_no_space)
 			return err;
 	}
@@ -234,7 +245,7 @@ static int with_doomed(struct kv_db *db, struct kve_op *ops, u32 nr, u32 doomed,
 		memcpy(ops, all, nr * sizeof(*ops));
 	}
 	if (!err)
-		db->doomed = true;
+		kve_doom(db);
 	kvp_free(all);
 	kvp_free(keys);
 	return err;

@@ -268,6 +268,7 @@ enum kvf_record_kind {
 	KVF_RECORD_RANGE_DELETE = 6, /* key = from (inclusive), payload = to (exclusive, empty: no end) */
 	KVF_RECORD_SEAL = 7,         /* the log goes on in the next segment */
 	KVF_RECORD_SNAPSHOT = 8,     /* key = name; payload = struct kvf_snapshot_op */
+	KVF_RECORD_PAD = 9,          /* payload of zeros up to the end of a block */
 };
 
 #define KVF_RECORD_EXT 0x01u    /* flags: an extension follows the header */

@@ -117,6 +117,9 @@ static bool kind_is_legal(const struct kvf_record *r, const struct kvf_geometry 
 	case KVF_RECORD_SEAL:
 		ok = !key && !payload;
 		break;
+	case KVF_RECORD_PAD:
+		ok = !key && payload < 2 * g->block;
+		break;
 	case KVF_RECORD_SNAPSHOT:
 		ok = key && payload == sizeof(struct kvf_snapshot_op);
 		break;

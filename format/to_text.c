@@ -22,7 +22,8 @@ static void named(struct kvf_print *p, const char *field, u32 v, const char *con
 static const char *const segment_kinds[] = {"FREE", "LOG", "TREE", "TAIL", "SUPER"};
 static const char *const record_kinds[] = {NULL,	   "PUT",	  "DELETE",
 					   "EXTENT",	   "TREE_CREATE", "TREE_DROP",
-					   "RANGE_DELETE", "SEAL",	  "SNAPSHOT"};
+					   "RANGE_DELETE", "SEAL",	  "SNAPSHOT",
+					   "PAD"};
 static const char *const value_types[] = {"bytes",  "string", "int32",	"uint32", "int64",
 					  "uint64", "float",  "double", "list",	  "stream"};
 static const char *const cell_kinds[] = {"inline", "ref", "object", NULL};

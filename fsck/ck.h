@@ -117,6 +117,7 @@ struct kvsck {
 	struct kvsck_buf twin;		      /* second copy of a page */
 	struct kvsck_buf key, from, to;	      /* key of an entry; expected fences */
 	struct kvsck_buf head;		      /* header and key of a record */
+	u32 elsewhere; /* kvsck_record_find: first block of the record that is not at home */
 	struct kvsck_buf payload;	      /* payload of a record; footers; scanned log */
 	struct kvsck_array trees;	      /* struct kvsck_tree */
 	struct kvsck_array range_ids;	      /* u32: trees with pending range deletes */
@@ -223,10 +224,13 @@ struct kvsck_seg *kvsck_seg_header(struct kvsck *ck, u32 segment);
 
 /* ---- record.c -------------------------------------------------------------------------------- */
 
+#define KVSCK_AT_HOME 0xffffffffu
+
 /*
  * Find the record at home position id->segment, off: at home, in the tail places, in the window, or
  * partly here and there. 0: header and key stand in ck->head, verified. *payload: 0 verified or not
- * asked for, else a finding. Positive: the finding of the copy at home. Negative: stop.
+ * asked for, else a finding. Positive: the finding of the copy at home. Negative: stop. ck->elsewhere is
+ * the byte offset in the segment of its first block that is not at home, or KVSCK_AT_HOME.
  */
 int kvsck_record_find(struct kvsck *ck, const struct kvf_identity *id, u32 off, bool want_payload,
 		      int *payload);

@@ -15,8 +15,6 @@ struct mix {
 	u8 tail;     /* KVSCK_TAIL0 or KVSCK_TAIL1; KVSCK_HOME: none does */
 };
 
-#define NOWHERE 0xffffffffu
-
 /* Blocks that [off, off + len) touches. */
 static u32 blocks_of(const struct kvsck *ck, u32 off, u32 len)
 {
@@ -87,7 +85,7 @@ static bool mix_nth(const struct kvsck *ck, u32 i, u32 off, u32 len, struct mix 
 {
 	u32 per_block = ck->g.window ? 3 : 2, n = blocks_of(ck, off, len), block;
 
-	m->window = m->tail_at = NOWHERE;
+	m->window = m->tail_at = KVSCK_AT_HOME;
 	m->tail = KVSCK_HOME;
 	if (!i--)
 		return true;
@@ -130,13 +128,19 @@ static int head_try(struct kvsck *ck, const struct kvf_identity *id, u32 off, co
 
 int kvsck_record_at(struct kvsck *ck, enum kvsck_source src, const struct kvf_identity *id, u32 off)
 {
-	struct mix m = { .window = src == KVSCK_WINDOW ? 0 : NOWHERE, .tail_at = NOWHERE };
+	struct mix m = { .window = src == KVSCK_WINDOW ? 0 : KVSCK_AT_HOME, .tail_at = KVSCK_AT_HOME };
 
 	if (src == KVSCK_TAIL0 || src == KVSCK_TAIL1) {
 		m.tail = (u8)src;
 		m.tail_at = (u32)KVF_ROUND_DOWN(off, ck->g.block);
 	}
 	return head_try(ck, id, off, &m);
+}
+
+/* The first block of the record that was not taken from home. */
+static void note_elsewhere(struct kvsck *ck, const struct mix *m)
+{
+	ck->elsewhere = KVF_MIN(ck->elsewhere, KVF_MIN(m->window, m->tail_at));
 }
 
 static int head_find(struct kvsck *ck, const struct kvf_identity *id, u32 off)
@@ -148,8 +152,10 @@ static int head_find(struct kvsck *ck, const struct kvf_identity *id, u32 off)
 	len = KVF_MIN(len, ck->g.segment - off);
 	for (i = 0; mix_nth(ck, i, off, len, &m); i++) {
 		finding = head_try(ck, id, off, &m);
-		if (finding <= 0)
+		if (finding <= 0) {
+			note_elsewhere(ck, &m);
 			return finding;
+		}
 		if (!i)
 			first = finding;
 	}
@@ -167,8 +173,10 @@ static int payload_find(struct kvsck *ck, const struct kvf_identity *id, u32 off
 	err = kvsck_buf_reserve(&ck->payload, len);
 	for (i = 0; !err && mix_nth(ck, i, off, len, &m); i++) {
 		err = mix_read(ck, &m, id->segment, off, ck->payload.p, len);
-		if (!err && !kvf_record_payload_verify(r, ck->payload.p, id, home))
+		if (!err && !kvf_record_payload_verify(r, ck->payload.p, id, home)) {
+			note_elsewhere(ck, &m);
 			return 0;
+		}
 		if (err && !i)
 			finding = err == -KVE_truncated ? KVF_F_volume_short : KVF_F_io_error;
 		err = kvsck_cancelled(ck);
@@ -182,6 +190,7 @@ int kvsck_record_find(struct kvsck *ck, const struct kvf_identity *id, u32 off, 
 	int err;
 
 	*payload = 0;
+	ck->elsewhere = KVSCK_AT_HOME;
 	if (off > ck->g.segment - sizeof(struct kvf_record))
 		return KVF_F_record_none;
 	err = head_find(ck, id, off);

@@ -5,6 +5,10 @@
  * Two leaves of one tree cannot hold the same key, and a record names its tree and key, so that each
  * record is read once at most; a forged volume whose records overlap is stopped by the sum of the
  * lengths in a segment.
+ *
+ * All whole blocks below the replay position were home before the superblock was written. Only the block
+ * in which replay begins may stand in a tail place or in the window alone, if it was not full then. What
+ * is found there of any other block is a rescue, not where it belongs.
  */
 #include "ck.h"
 
@@ -57,6 +61,20 @@ static void record_matches(struct kvsck *ck, const struct kvsck_walk *w, const s
 		kvsck_problem(ck, KVF_F_value_key, at, "of tree %u", le32_to_cpu(r->tree));
 }
 
+/* Bytes of the record come from elsewhere than its home. */
+static void check_home(struct kvsck *ck, const struct kvf_value_ref *ref, struct kvsck_where at)
+{
+	u32 block = (u32)KVF_ROUND_DOWN(le32_to_cpu(ck->sb.replay_offset), ck->g.block);
+
+	if (ck->elsewhere == KVSCK_AT_HOME)
+		return;
+	if (ref->segment == ck->sb.replay_segment && ref->segment_gen == ck->sb.replay_segment_gen &&
+	    ck->elsewhere == block)
+		return;
+	at.repairable = true;
+	kvsck_problem(ck, KVF_F_record_payload, &at, "damaged at home; whole with the help of the log's tail");
+}
+
 static int read_value(struct kvsck *ck, const struct kvsck_walk *w, const struct kvsck_entry *e,
 		      const struct kvf_value_ref *ref, u32 incarnation)
 {
@@ -72,12 +90,12 @@ static int read_value(struct kvsck *ck, const struct kvsck_walk *w, const struct
 	err = kvsck_record_find(ck, &id, le32_to_cpu(ref->offset), true, &payload);
 	if (err < 0)
 		return err;
-	if (err)
-		kvsck_problem(ck, err, &at, "the value of this key is lost");
-	else if (payload)
-		kvsck_problem(ck, payload, &at, "the value of this key is lost");
-	else
-		record_matches(ck, w, e, ref, &at);
+	if (err || payload) {
+		kvsck_problem(ck, err ? err : payload, &at, "the value of this key is lost");
+		return 0;
+	}
+	check_home(ck, ref, at);
+	record_matches(ck, w, e, ref, &at);
 	return 0;
 }
 

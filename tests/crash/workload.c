@@ -384,7 +384,7 @@ bool run_open(struct run *r)
 	int err;
 
 	workload_options(&opt, r->w->geo, 0);
-	err = r->device(r, &dev);
+	err = kvf_err_class(r->device(r, &dev));
 	if (!err)
 		err = kve_open_dev(dev, &opt, &r->db);
 	if (err) {

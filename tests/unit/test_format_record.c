@@ -204,7 +204,7 @@ END_TEST
 #define CASES(x) \
 	x(sum, 0, record_sum, PUT, r->tree = cpu_to_le32(17)) \
 	x(sum_kind, 0, record_sum, PUT, r->kind = 99) \
-	x(kind, 1, record_kind, PUT, r->kind = 9) \
+	x(kind, 1, record_kind, PUT, r->kind = 10) \
 	x(kind_0, 1, record_kind, PUT, r->kind = 0) \
 	x(flags, 1, record_kind, PUT, r->flags |= 8) \
 	x(put_object, 1, record_kind, PUT, r->flags |= KVF_RECORD_OBJECT) \
