@@ -151,6 +151,7 @@ void kve_frame_unlink(struct kv_db *db, struct kve_frame *f)
 
 	kvp_mutex_lock(&c->lock);
 	if (f->prev) {
+		c->clocked--;
 		if (c->clock == f)
 			c->clock = f->next == f ? NULL : f->next;
 		f->prev->next = f->next;
@@ -181,6 +182,7 @@ void kve_frame_insert(struct kv_db *db, struct kve_frame *f)
 	struct kve_cache *c = &db->cache;
 
 	kvp_mutex_lock(&c->lock);
+	c->clocked++;
 	if (c->clock) {
 		f->next = c->clock;
 		f->prev = c->clock->prev;
@@ -197,9 +199,9 @@ void kve_frame_touch(struct kve_frame *f)
 {
 	u8 hot = kvp_load(&f->hot);
 
-	/* Written only when it changes. */
+	/* Written only when it changes. Inner pages go last. */
 	if (hot < HOT_MAX)
-		kvp_store(&f->hot, (u8)(hot + 1));
+		kvp_store(&f->hot, (u8)(f->level ? HOT_MAX : hot + 1));
 }
 
 /* ---- eviction: tree lock exclusive -------------------------------------------------------------- */
@@ -236,7 +238,7 @@ void kve_cache_shrink(struct kv_db *db, u32 count)
 
 	kvp_rwsem_down_write(&db->tree_lock);
 	/* One round: what was touched since the last one stays, or a descent would never see its leaf. */
-	steps = c->frames;
+	steps = c->clocked;
 	f = c->clock;
 	while (f && steps-- && c->frames + c->shadows > target) {
 		next = f->next == f ? NULL : f->next;
@@ -328,6 +330,7 @@ int kve_page_load(struct kv_db *db, struct kv_tree *tree, const struct kvf_ref *
 		f->level = ((struct kvf_page *)f->page)->level;
 		f->tree = tree;
 		f->ref = *ref;
+		f->hot = 1;
 		/* It was evicted without shadows: its image serves every generation that can reach it. */
 		f->gen = 0;
 		if (f->level && !(f->kids = kve_kids_alloc(db)))

@@ -202,6 +202,7 @@ struct kve_cache {
 	struct kvp_mutex lock;
 	struct kvp_arena *arena;
 	struct kve_frame *clock; /* circular list */
+	u64 clocked;		 /* frames in it */
 	struct kve_frame *spare; /* descriptors not in use, linked by next */
 	struct kve_frame *every; /* all descriptors, linked by every */
 	u64 frames, dirty, shadows, limit;

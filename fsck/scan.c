@@ -22,7 +22,7 @@ static bool plausible(const u8 *p, u32 incarnation, u64 lsn)
 	struct kvf_record r;
 
 	memcpy(&r, p, sizeof(r));
-	return r.kind >= KVF_RECORD_PUT && r.kind <= KVF_RECORD_SNAPSHOT &&
+	return r.kind >= KVF_RECORD_PUT && r.kind <= KVF_RECORD_PAD &&
 	       !(r.flags & ~KVF_RECORD_FLAGS) && le32_to_cpu(r.incarnation) == incarnation &&
 	       le64_to_cpu(r.attested) >= lsn && le64_to_cpu(r.lsn) > lsn;
 }

@@ -72,7 +72,7 @@ static void check_home(struct kvsck *ck, const struct kvf_value_ref *ref, struct
 	    ck->elsewhere == block)
 		return;
 	at.repairable = true;
-	kvsck_problem(ck, KVF_F_record_payload, &at, "damaged at home; whole with the help of the log's tail");
+	kvsck_problem(ck, KVF_F_record_payload, &at, "damaged at home, whole with the log's tail");
 }
 
 static int read_value(struct kvsck *ck, const struct kvsck_walk *w, const struct kvsck_entry *e,

@@ -226,6 +226,30 @@ static bool walk_segment(struct order *o, const struct kvf_super *sb, const stru
 }
 
 /*
+ * The last block of the log at home may be changed while a tail place holds all of its records: a torn
+ * write of it loses nothing.
+ */
+static void release_twice_held(struct order *o, const u8 *image, const struct kvf_super *sb,
+			       const struct kvf_identity *id, u32 start, const struct log_end *end)
+{
+	u32 block = end->offset ? (end->offset - 1) / o->g.block : 0, from, s;
+	u64 base = ((u64)id->segment << o->g.segment_shift) + (u64)block * o->g.block;
+	struct log_end with;
+	int place;
+
+	for (place = 0; place < 2 && end->segment == id->segment; place++) {
+		memset(&with, 0, sizeof(with));
+		from = start;
+		patched(o, image, id->segment, place, block);
+		walk_segment(o, sb, id, &from, &with, false);
+		if (with.lsn < end->lsn)
+			continue;
+		for (s = 0; s < o->g.block / SECTOR; s++)
+			o->protect[base / SECTOR + s] &= (u8)~PROTECT_LOG;
+	}
+}
+
+/*
  * Walk the log that sb names: at home, and in its last segment with a tail place (-1: none) laid over the
  * block where it would end otherwise, or a block after that (a long record may reach over some).
  */
@@ -233,7 +257,7 @@ static void walk_log(struct order *o, const u8 *image, u64 size, const struct kv
 		     bool mark, struct log_end *end)
 {
 	u32 segment = le32_to_cpu(sb->replay_segment), gen = le32_to_cpu(sb->replay_segment_gen);
-	u32 offset = le32_to_cpu(sb->replay_offset), block, guard, from;
+	u32 offset = le32_to_cpu(sb->replay_offset), block, guard, from, start;
 	const struct kvf_segment_header *h;
 	struct kvf_identity id = { 0 };
 	struct log_end best;
@@ -250,7 +274,10 @@ static void walk_log(struct order *o, const u8 *image, u64 size, const struct kv
 		id.segment_gen = gen;
 		id.incarnation = le32_to_cpu(h->incarnation);
 		patched(o, image, segment, -1, 0);
+		start = offset;
 		sealed = walk_segment(o, sb, &id, &offset, end, mark);
+		if (mark && !sealed)
+			release_twice_held(o, image, sb, &id, start, end);
 		for (block = offset / o->g.block; place >= 0 && !sealed && block < o->g.seg_blocks;
 		     block++) {
 			best = *end;

@@ -179,14 +179,15 @@ static void move_tail(struct build *b, u32 from, u32 to)
 	u32 block = from & ~(IMAGE_BLOCK - 1);
 	u8 *home = b->im->bytes + segment_at(3) + block, *tail = b->im->bytes + segment_at(1);
 
-	if (is(b, IMAGE_LOG_TAIL0))
+	if (is(b, IMAGE_LOG_TAIL0) || is(b, IMAGE_VALUE_TAIL))
 		memcpy(tail + b->im->g.tail_offset, home, IMAGE_BLOCK);
 	if (is(b, IMAGE_LOG_TAIL1))
 		memcpy(tail + b->im->g.tail_offset + IMAGE_BLOCK, home, IMAGE_BLOCK);
 	if (is(b, IMAGE_LOG_WINDOW))
 		memcpy(tail + b->im->g.window_offset + (block & (b->im->g.window - 1)), home,
 		       KVF_ROUND_UP(to, IMAGE_BLOCK) - block);
-	if (is(b, IMAGE_LOG_TAIL0) || is(b, IMAGE_LOG_TAIL1) || is(b, IMAGE_LOG_WINDOW))
+	if (is(b, IMAGE_LOG_TAIL0) || is(b, IMAGE_LOG_TAIL1) || is(b, IMAGE_LOG_WINDOW) ||
+	    is(b, IMAGE_VALUE_TAIL))
 		memset(home, 0xee, KVF_ROUND_UP(to, IMAGE_BLOCK) - block);
 }
 
@@ -201,15 +202,21 @@ static void build_head(struct build *b)
 	b->im->value_record[1] = base + IMAGE_BLOCK;
 	b->im->value[1] = base + IMAGE_BLOCK + sizeof(struct kvf_record) + 4;
 	off = put_record(b, 3, IMAGE_BLOCK, &r, &b->big[1]);
+	if (is(b, IMAGE_VALUE_RESCUE)) {
+		memcpy(b->im->bytes + segment_at(1) + b->im->g.tail_offset, b->im->bytes + base + IMAGE_BLOCK,
+		       IMAGE_BLOCK);
+		b->im->bytes[b->im->value[1]] ^= 1;
+	}
 	/* the rest stands in one block, so that a tail place holds it */
-	off = (u32)KVF_ROUND_UP(off, IMAGE_BLOCK);
+	if (!is(b, IMAGE_VALUE_TAIL))
+		off = (u32)KVF_ROUND_UP(off, IMAGE_BLOCK);
 	b->replay_offset = off;
 	b->replay_lsn = b->lsn;
-	r.payload_len = 20;
-	for (i = 0; i < 3; i++) {
+	r.payload_len = is(b, IMAGE_VALUE_TAIL) ? 4 : 20;
+	for (i = 0; i < (is(b, IMAGE_VALUE_TAIL) ? 2u : 3u); i++) {
 		start[i] = off;
 		r.key = i == 0 ? "new0" : i == 1 ? "new1" : "new2";
-		r.count = i ? 2 : 1;
+		r.count = i && !is(b, IMAGE_VALUE_TAIL) ? 2 : 1;
 		r.index = i ? i - 1 : 0;
 		r.attested = b->replay_lsn - 1;
 		if (i == 1 && is(b, IMAGE_LOG_LSN))
@@ -223,6 +230,8 @@ static void build_head(struct build *b)
 		off = put_record(b, 3, off, &r, NULL);
 	}
 	start[3] = off;
+	if (is(b, IMAGE_VALUE_TAIL))
+		start[2] = off;
 	for (i = 0; i < 4; i++)
 		b->im->record[i] = base + start[i];
 	b->im->end_lsn = b->lsn;

@@ -44,6 +44,8 @@ enum image_fault {
 	IMAGE_VALUE_LSN,     /* a ref with another LSN */
 	IMAGE_VALUE_SUM,     /* a ref with another sum32 */
 	IMAGE_VALUE_DELETE,  /* a ref to a DELETE record is impossible: to the SEAL record */
+	IMAGE_VALUE_TAIL,    /* a value in the block where replay begins, in tail place 0 only: good */
+	IMAGE_VALUE_RESCUE,  /* a value damaged at home, whole in tail place 0: not where it belongs */
 	IMAGE_POISON,	     /* a poisoned entry */
 	IMAGE_CHUNK_MISSING, /* the second chunk has no row */
 	IMAGE_CHUNK_SIZE,    /* the head says one byte more */

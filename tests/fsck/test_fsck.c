@@ -96,6 +96,8 @@ static const struct expect expects[] = {
 	{ IMAGE_VALUE_LSN, KVF_F_value_mismatch, 0, 0 },
 	{ IMAGE_VALUE_SUM, KVF_F_value_mismatch, 0, 0 },
 	{ IMAGE_VALUE_DELETE, KVF_F_value_mismatch, KVF_F_table_live, 0 },
+	{ IMAGE_VALUE_TAIL, 0, 0, 0 },
+	{ IMAGE_VALUE_RESCUE, KVF_F_record_payload, 0, 0 },
 	{ IMAGE_POISON, KVF_F_value_poison, 0, 0 },
 	{ IMAGE_CHUNK_MISSING, KVF_F_object_missing, KVF_F_table_live, 0 },
 	{ IMAGE_CHUNK_SIZE, KVF_F_object_size, 0, 0 },
