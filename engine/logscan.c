@@ -25,6 +25,7 @@ struct kve_scan {
 	u8 *place;	 /* two blocks */
 	u8 *window;
 	u8 *save;	 /* what a trial replaced */
+	u8 *home;	 /* a block read again */
 	u8 *patched;	 /* per block: not as at home */
 	bool tail_read, want_patches;
 	bool sealed; /* its footer says that all of it is durable */
@@ -40,8 +41,9 @@ static bool scan_alloc(struct kve_scan *sc, const struct kvf_geometry *g)
 	sc->place = kvp_iobuf_alloc(2 * g->block);
 	sc->window = kvp_iobuf_alloc(KVF_MAX(g->window, g->block));
 	sc->save = kvp_iobuf_alloc(KVF_MAX(g->window, g->block));
+	sc->home = kvp_iobuf_alloc(g->block);
 	sc->patched = kvp_alloc(g->seg_blocks, KVP_ZERO);
-	return sc->img && sc->place && sc->window && sc->save && sc->patched;
+	return sc->img && sc->place && sc->window && sc->save && sc->home && sc->patched;
 }
 
 static void scan_free(struct kve_scan *sc)
@@ -52,6 +54,7 @@ static void scan_free(struct kve_scan *sc)
 	kvp_iobuf_free(sc->place, 2 * g->block);
 	kvp_iobuf_free(sc->window, KVF_MAX(g->window, g->block));
 	kvp_iobuf_free(sc->save, KVF_MAX(g->window, g->block));
+	kvp_iobuf_free(sc->home, g->block);
 	kvp_free(sc->patched);
 	kvp_free(sc);
 }
@@ -270,11 +273,48 @@ static int trial(struct kve_scan *sc, u32 off, u32 len)
 	return res;
 }
 
+/* What stands at home where an earlier record's block was taken from elsewhere. */
+static int home_read(struct kve_scan *sc, u32 off)
+{
+	const struct kvf_geometry *g = &sc->db->geo;
+
+	if (!sc->patched[off >> g->block_shift])
+		return -KVE_end;
+	return kvp_dev_read(sc->db->dev, kve_segment_offset(sc->db, sc->pos.segment) + off, sc->home,
+			    g->block);
+}
+
+/* Each source of the block at b in turn: 0 when one of them makes the record whole. */
+static int block_elsewhere(struct kve_scan *sc, u32 b, u32 most, int *best)
+{
+	const struct kvf_geometry *g = &sc->db->geo;
+	int res, i;
+
+	for (i = 0; i < 5; i++) {
+		if (i < 2) {
+			swap_in(sc, b, sc->place + (u32)i * g->block, g->block);
+		} else if (i == 2 && !home_read(sc, b)) {
+			swap_in(sc, b, sc->home, g->block);
+		} else if (i > 2 && g->window) {
+			/* From here on, or one block alone: the rest may have been brought home. */
+			window_in(sc, b, i == 3 ? KVF_MIN(most - b, g->window) : g->block);
+		} else {
+			continue;
+		}
+		res = trial(sc, b, i == 3 ? KVF_MIN(most - b, g->window) : g->block);
+		if (res <= 0 && res != -KVE_end)
+			return res;
+		if (res == KVF_F_record_payload)
+			*best = res;
+	}
+	return -KVE_end;
+}
+
 /* The record at the position with help of tail places and window. 0, a finding, or negative. */
 static int find_elsewhere(struct kve_scan *sc, int first)
 {
 	const struct kvf_geometry *g = &sc->db->geo;
-	u32 start = (u32)KVF_ROUND_DOWN(sc->pos.offset, g->block), b, len, most, i;
+	u32 start = (u32)KVF_ROUND_DOWN(sc->pos.offset, g->block), b, most;
 	u32 span = KVF_MAX(g->window, g->block * 8);
 	int res, best = first;
 
@@ -293,23 +333,9 @@ static int find_elsewhere(struct kve_scan *sc, int first)
 	if (res)
 		return res == -KVE_end ? first : res;
 	for (b = start; b < most; b += g->block) {
-		for (i = 0; i < 2; i++) {
-			swap_in(sc, b, sc->place + i * g->block, g->block);
-			res = trial(sc, b, g->block);
-			if (res <= 0 && res != -KVE_end)
-				return res;
-			if (res == KVF_F_record_payload)
-				best = res;
-		}
-		if (g->window) {
-			len = KVF_MIN(most - b, g->window);
-			window_in(sc, b, len);
-			res = trial(sc, b, len);
-			if (res <= 0 && res != -KVE_end)
-				return res;
-			if (res == KVF_F_record_payload)
-				best = res;
-		}
+		res = block_elsewhere(sc, b, most, &best);
+		if (res != -KVE_end)
+			return res;
 		/* Later blocks do not change a header that ends before them. */
 		if (b > start + g->block && header_at(sc) && sc->pos.offset + sizeof(struct kvf_record) +
 		    g->key_max <= b)

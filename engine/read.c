@@ -81,11 +81,21 @@ void kve_read_end(struct kv_read *r)
 	kvp_free(r);
 }
 
+static u64 pin_limit(struct kv_db *db)
+{
+	u64 live;
+
+	kvp_mutex_lock(&db->space.lock);
+	live = db->space.live_bytes + db->space.tree_bytes;
+	kvp_mutex_unlock(&db->space.lock);
+	return db->read_pin_bytes ? db->read_pin_bytes : KVF_MAX(live / 4, 256ull << 20);
+}
+
 int kve_read_check(struct kv_read *r)
 {
 	if (kvp_load(&r->expired))
 		return kve_fail(r->db, KVE_too_old, "it held more than %llu bytes; begin a new one",
-				r->db->read_pin_bytes);
+				pin_limit(r->db));
 	return 0;
 }
 
@@ -95,13 +105,6 @@ int kve_read_done(struct kv_read *r, int err)
 	int late = kve_read_check(r);
 
 	return late ? late : err;
-}
-
-static u64 pin_limit(const struct kv_db *db)
-{
-	u64 live = db->space.live_bytes + db->space.tree_bytes;
-
-	return db->read_pin_bytes ? db->read_pin_bytes : KVF_MAX(live / 4, 256ull << 20);
 }
 
 /* Old images in memory count as well. Called before each checkpoint. */

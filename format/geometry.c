@@ -35,7 +35,7 @@ static bool shifts_are_legal(u8 block, u8 segment, u8 frame, u8 window)
 		return false;
 	if (!window)
 		return true;
-	return window >= 9 && window <= 24 && window >= block;
+	return window >= 9 && window <= 24 && window >= block + 2;
 }
 
 static u32 default_chunk(const struct kvf_geometry *g)

@@ -97,7 +97,7 @@ struct kvf_super {
 	u8 uuid[16];
 	/* +0x040: UTF-8, zero padded */
 	u8 label[KVF_LABEL_BYTES];
-	/* +0x060: log2 of bytes: block 9..12, segment 12..26, frame 11..16, window 0 (none) or 9..24 */
+	/* +0x060: log2 of bytes: block 9..12, segment 12..26, frame 11..16, window 0 (none) or 11..24 */
 	u8 block_shift;
 	u8 segment_shift;
 	u8 frame_shift;

@@ -226,7 +226,7 @@ int main(int argc, char **argv)
 		{ "replay", replay, 512, 4096, 1 },    { "tree", tree, 512, 4096, 1 },
 		{ "trees", trees, 512, 4096, 1 },      { "object", object, 512, 4096, 1 },
 		{ "reopened", reopened, 512, 4096, 1 }, { "sealed", sealed, 512, 4096, 1 },
-		{ "window", sealed, 512, 8192, 512 },  { "blocks", tree, 1024, 8192, 1 },
+		{ "window", sealed, 512, 8192, 2048 },  { "blocks", tree, 1024, 8192, 1 },
 	};
 	char path[4096];
 	size_t i;

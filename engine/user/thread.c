@@ -66,9 +66,9 @@ void kvp_thread_join(struct kvp_thread *t)
 	kvp_free(t);
 }
 
+/* User space is preempted anyway; a system call at every step of a long walk would cost a fifth of it. */
 void kvp_resched(void)
 {
-	sched_yield();
 }
 
 /*
