@@ -60,8 +60,10 @@ int kv_writer_open(kv_db *db, kv_tree *tree, const void *key, size_t key_len, kv
 		w->buf = kvp_alloc(db->geo.chunk_bytes, 0);
 	}
 	if (!w || !w->key || !w->buf) {
-		if (w)
+		if (w) {
 			kvp_free(w->key);
+			kvp_free(w->buf);
+		}
 		kvp_free(w);
 		return kve_return(db, -KVE_no_memory);
 	}
