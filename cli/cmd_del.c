@@ -11,7 +11,7 @@
 
 #include "kvs.h"
 
-#define BATCH_KEYS 1000
+#define BATCH_KEYS 100
 
 static int del_keys(struct kvs *k)
 {

@@ -147,8 +147,8 @@ int kv_tree_drop(kv_db *db, const char *name)
 	return kve_return(db, err);
 }
 
-/* The next tree by name after *last. */
-static struct kv_tree *tree_after(struct kv_db *db, const char *last)
+/* The next tree by name after *last, and its count. */
+static struct kv_tree *tree_after(struct kv_db *db, const char *last, u64 *count)
 {
 	struct kv_tree *t, *best = NULL;
 
@@ -157,6 +157,7 @@ static struct kv_tree *tree_after(struct kv_db *db, const char *last)
 		if (t->id >= KVF_TREE_USER && !t->dropped && (!last || strcmp(t->name, last) > 0) &&
 		    (!best || strcmp(t->name, best->name) < 0))
 			best = t;
+	*count = best ? best->head.count : 0;
 	kvp_rwsem_up_read(&db->tree_lock);
 	return best;
 }
@@ -165,12 +166,13 @@ int kv_tree_list(kv_db *db, int (*fn)(void *arg, const char *name, uint64_t coun
 {
 	struct kv_tree *t;
 	const char *last = NULL;
+	u64 n;
 	int res = kve_enter(db, false);
 
 	if (res)
 		return kve_return(db, res);
-	while (!res && (t = tree_after(db, last))) {
-		res = fn(arg, t->name, t->head.count);
+	while (!res && (t = tree_after(db, last, &n))) {
+		res = fn(arg, t->name, n);
 		last = t->name;
 	}
 	return res;
@@ -181,7 +183,7 @@ int kv_count(kv_db *db, kv_tree *tree, uint64_t *count)
 	struct kv_tree *t = kve_tree_of(db, tree);
 	int err = kve_enter(db, false);
 
-	if (!err && t->dropped)
+	if (!err && kvp_load(&t->dropped))
 		err = -KVE_no_tree;
 	kvp_rwsem_down_read(&db->tree_lock);
 	*count = t->head.count;
@@ -451,7 +453,7 @@ static int get_begin(struct kv_db *db, struct kv_tree *t, const void *key, size_
 
 	if (!err)
 		err = kve_key_check(db, key, key_len);
-	if (!err && t->dropped)
+	if (!err && kvp_load(&t->dropped))
 		err = -KVE_no_tree;
 	kvp_add(&db->gets, 1u);
 	return err;

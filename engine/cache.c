@@ -263,7 +263,7 @@ static int copy_read(struct kv_db *db, u32 tree, const struct kvf_ref *ref, int 
 		     int *finding)
 {
 	u32 len = le32_to_cpu(ref->blocks) << db->geo.block_shift;
-	struct kvf_page_expect e = { db->sb.uuid, ref, tree, level };
+	struct kvf_page_expect e = { db->uuid, ref, tree, level };
 	int err = kvp_dev_read(db->dev, block << db->geo.block_shift, buf, len);
 
 	*finding = 0;

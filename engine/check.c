@@ -105,8 +105,8 @@ int kv_check(kv_db *db, uint32_t flags, void (*fn)(void *arg, int finding, const
 
 	if (err)
 		return kve_return(db, err);
-	for (t = db->trees; t && !err; t = t->next)
-		if (!t->system && !t->gone_gen)
+	for (t = kvp_load_acquire(&db->trees); t && !err; t = t->next)
+		if (!t->system && !kvp_load(&t->gone_gen))
 			err = tree_check(&ck, t);
 	if (problems)
 		*problems = ck.problems;

@@ -80,14 +80,19 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 	r->sb.next_tree = cpu_to_le32(db->next_tree);
 	r->sb.next_object = cpu_to_le64(db->next_object);
 	db->changed = false;
-	db->last_ckpt_pos = 0;
+	kvp_store(&db->last_ckpt_pos, 0ull);
 	kvp_mutex_unlock(&db->writer);
 	return 0;
 }
 
 static bool tree_due(const struct kv_tree *t, u64 gen)
 {
-	return !t->system && t->created_gen <= gen && t->dirty && t->dirty_since <= gen;
+	bool due;
+
+	kvp_rwsem_down_read(&t->db->tree_lock);
+	due = !t->system && t->created_gen <= gen && t->dirty && t->dirty_since <= gen;
+	kvp_rwsem_up_read(&t->db->tree_lock);
+	return due;
 }
 
 /* Pages of all trees, then the forest that names their roots. */
@@ -98,11 +103,13 @@ static int round_trees(struct round *r)
 	struct kv_tree *t;
 	int err = 0;
 
-	for (t = db->trees; t && !err; t = t->next) {
+	for (t = kvp_load_acquire(&db->trees); t && !err; t = t->next) {
 		if (!tree_due(t, r->gen))
 			continue;
 		err = kve_pageout_tree(r->po, t, false, &root);
+		kvp_rwsem_down_write(&db->tree_lock);
 		t->row_dirty = true;
+		kvp_rwsem_up_write(&db->tree_lock);
 	}
 	if (!err)
 		err = kve_forest_write(db, r->gen);
@@ -132,6 +139,7 @@ static int round_super(struct round *r, bool clean)
 {
 	struct kv_db *db = r->db;
 	struct kvf_super *sb = &r->sb;
+	struct kve_logpos now;
 	int err;
 
 	if (!KVP_BUG("skip-sync-before-super")) {
@@ -152,11 +160,14 @@ static int round_super(struct round *r, bool clean)
 	sb->replay_offset = cpu_to_le32(r->pos.offset);
 	sb->replay_incarnation = cpu_to_le32(r->pos.incarnation);
 	sb->attested_lsn = cpu_to_le64(KVF_MAX(kvp_load_acquire(&db->log.durable_lsn), r->pos.lsn - 1));
-	sb->next_lsn = cpu_to_le64(KVF_MAX(r->pos.lsn, db->log.pos.lsn));
+	kve_log_pos(db, &now);
+	sb->next_lsn = cpu_to_le64(KVF_MAX(r->pos.lsn, now.lsn));
 	if (clean)
 		sb->flags = cpu_to_le32(le32_to_cpu(sb->flags) | KVF_SUPER_CLEAN);
+	kvp_mutex_lock(&db->state);
 	memcpy(sb->errors, db->sb.errors, sizeof(sb->errors));
 	sb->errors_nr = db->sb.errors_nr;
+	kvp_mutex_unlock(&db->state);
 	return kve_super_write(db, sb);
 }
 
@@ -178,19 +189,15 @@ static void round_end(struct round *r, int err)
 	kvp_mutex_unlock(&db->writer);
 }
 
-int kve_checkpoint(struct kv_db *db, const struct kve_logpos *at, bool clean, bool force)
+static int round_run(struct kv_db *db, const struct kve_logpos *at, bool clean)
 {
 	struct round r = { .db = db };
 	int err;
 
-	kvp_mutex_lock(&db->ckpt_lock);
-	err = kvp_load(&db->degraded) ? -KVE_degraded : 0;
-	if (err || (!force && !db->changed))
-		goto out;
 	kve_readers_expire(db);
 	err = round_freeze(&r, at);
 	if (err)
-		goto out;
+		return err;
 	batch_append(db, r.batch);
 	kve_space_apply(db, le64_to_cpu(db->sb.oldest_intact), kve_readers_oldest(db));
 	err = kve_pageout_new(db, r.gen, &r.batch->list, &r.po);
@@ -203,8 +210,25 @@ int kve_checkpoint(struct kv_db *db, const struct kve_logpos *at, bool clean, bo
 	if (!err)
 		err = round_super(&r, clean);
 	round_end(&r, err);
+	return err;
+}
+
+int kve_checkpoint(struct kv_db *db, const struct kve_logpos *at, bool clean, bool force)
+{
+	int err;
+
+	kvp_mutex_lock(&db->ckpt_lock);
+	err = kvp_load(&db->degraded) ? -KVE_degraded : 0;
+	if (err || (!force && !db->changed))
+		goto out;
+	err = round_run(db, at, clean);
+	/* The file system is full: once more, with what is backed already. */
+	if (err == -KVE_no_space && db->dev->growable && !db->space.host_full) {
+		kve_space_host_full(db, true);
+		err = round_run(db, at, clean);
+	}
 	if (!err) {
-		db->checkpoints++;
+		kvp_add(&db->checkpoints, 1u);
 		kve_space_trim(db);
 	}
 out:

@@ -274,6 +274,7 @@ static int super_begin(struct kv_db *db, const kv_options *opt)
 	sb->incarnation = sb->replay_incarnation = cpu_to_le32(1);
 	sb->tail_gen = cpu_to_le32(1);
 	sb->created = cpu_to_le64(kvp_now_ns() / 1000000000);
+	kve_identity_set(db);
 	return geometry_choose(db, opt);
 }
 

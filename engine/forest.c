@@ -133,6 +133,12 @@ static void row_head(struct kv_tree *t, u64 gen, struct kvf_tree_head *h)
 	kvp_rwsem_up_read(&t->db->tree_lock);
 }
 
+/* As of the generation: a drop during the checkpoint belongs to a later one. */
+static bool dropped_at(const struct kv_tree *t, u64 gen)
+{
+	return kvp_load_acquire(&t->dropped) && t->dropped_gen <= gen;
+}
+
 static int row_write(struct kv_db *db, struct kv_tree *t, u64 gen)
 {
 	u8 key[KVF_TREE_NAME_MAX + 8];
@@ -140,10 +146,10 @@ static int row_write(struct kv_db *db, struct kv_tree *t, u64 gen)
 	int err;
 
 	row_head(t, gen, &h);
-	if (!t->dropped || t->dropped_gen > gen)
+	if (!dropped_at(t, gen))
 		return kve_tree_put(db->forest, key, row_key(key, t, KVF_FOREST_TREE), &h, sizeof(h));
 	err = 0;
-	if (t->name[0] && t->dropped_gen)
+	if (!t->nameless && t->name[0] && t->dropped_gen)
 		err = kve_tree_remove(db->forest, key, row_key(key, t, KVF_FOREST_TREE));
 	if (!err && t->gone_gen && t->gone_gen <= gen)
 		return kve_tree_remove(db->forest, key, row_key(key, t, KVF_FOREST_DOOMED));
@@ -153,15 +159,36 @@ static int row_write(struct kv_db *db, struct kv_tree *t, u64 gen)
 }
 
 /* Another tree of this name took over the row of a dropped one. */
-static bool row_superseded(const struct kv_db *db, const struct kv_tree *dropped, u64 gen)
+static bool row_superseded(struct kv_db *db, const struct kv_tree *dropped, u64 gen)
 {
 	const struct kv_tree *t;
 
-	for (t = db->trees; t; t = t->next)
+	for (t = kvp_load_acquire(&db->trees); t; t = t->next)
 		if (t != dropped && !t->system && t->id > dropped->id && t->created_gen <= gen &&
 		    dropped->name[0] && !memcmp(t->name, dropped->name, strlen(t->name) + 1))
 			return true;
 	return false;
+}
+
+/* Takes the mark before the row is written: what changes meanwhile sets it again. */
+static bool row_take(struct kv_db *db, struct kv_tree *t)
+{
+	bool due;
+
+	kvp_rwsem_down_write(&db->tree_lock);
+	due = t->row_dirty;
+	t->row_dirty = false;
+	kvp_rwsem_up_write(&db->tree_lock);
+	return due;
+}
+
+/* More is to come for later generations, or the row could not be written. */
+static void row_return(struct kv_db *db, struct kv_tree *t, u64 gen, int err)
+{
+	kvp_rwsem_down_write(&db->tree_lock);
+	if (err || (t->dropped && t->dropped_gen > gen) || t->gone_gen > gen)
+		t->row_dirty = true;
+	kvp_rwsem_up_write(&db->tree_lock);
 }
 
 int kve_forest_write(struct kv_db *db, u64 gen)
@@ -171,14 +198,14 @@ int kve_forest_write(struct kv_db *db, u64 gen)
 
 	/* Dropped trees first: a new one may have the name by now. */
 	for (pass = 0; pass < 2; pass++)
-		for (t = db->trees; t && !err; t = t->next) {
-			if (t->system || !t->row_dirty || t->created_gen > gen || t->dropped != !pass)
+		for (t = kvp_load_acquire(&db->trees); t && !err; t = t->next) {
+			if (t->system || t->created_gen > gen || dropped_at(t, gen) != !pass ||
+			    !row_take(db, t))
 				continue;
-			if (t->dropped && row_superseded(db, t, gen))
-				t->name[0] = 0;
+			if (dropped_at(t, gen) && row_superseded(db, t, gen))
+				t->nameless = true;
 			err = row_write(db, t, gen);
-			if (!err && !(t->dropped && t->dropped_gen > gen) && t->gone_gen <= gen)
-				t->row_dirty = false;
+			row_return(db, t, gen, err);
 		}
 	return err;
 }
@@ -206,33 +233,64 @@ void kve_tree_create_apply(struct kv_db *db, struct kv_tree *t)
 	t->created = kvp_now_ns();
 	t->row_dirty = true;
 	t->next = db->trees;
-	db->trees = t;
+	kvp_store_release(&db->trees, t); /* some walk the list without lock */
 	db->next_tree = t->id + 1;
 	db->changed = true;
 }
 
 void kve_tree_drop_apply(struct kv_db *db, struct kv_tree *t)
 {
-	t->dropped = true;
 	t->dropped_gen = db->open_gen;
+	kvp_store_release(&t->dropped, true);
 	t->row_dirty = true;
 	kve_doom(db);
 	db->changed = true;
 }
 
+#define COLLAPSE_STEP 64u
+
+/*
+ * An empty tree may have several leaves still: deletes merge where they can. To delete what is not there
+ * merges the first leaf with its neighbour; at the end the root is a leaf, or the step is over.
+ */
+static int collapse(struct kv_db *db, struct kv_tree *t, bool *done)
+{
+	struct kve_head *h = &t->head;
+	int err = 0;
+	u32 i;
+
+	*done = false;
+	for (i = 0; i < COLLAPSE_STEP && !err && !*done; i++) {
+		kvp_rwsem_down_read(&db->tree_lock);
+		*done = h->root ? !h->root->level : !h->ref.block0;
+		kvp_rwsem_up_read(&db->tree_lock);
+		if (!*done)
+			err = kve_tree_remove(t, "", 1);
+		db->changed = true;
+		db->changed_gen = db->open_gen;
+	}
+	return err;
+}
+
 int kve_tree_gone(struct kv_db *db, struct kv_tree *t)
 {
+	bool done;
 	int err;
 
 	kvp_mutex_lock(&db->writer);
-	err = kve_head_prepare(db, t);
-	if (!err) {
+	err = collapse(db, t, &done);
+	if (!err && done)
+		err = kve_head_prepare(db, t);
+	if (!err && done) {
 		kvp_rwsem_down_write(&db->tree_lock);
-		kve_tree_uproot(db, t);
-		t->gone_gen = db->open_gen;
-		t->row_dirty = true;
-		db->changed = true;
-		db->changed_gen = db->open_gen;
+		/* Its root may have been evicted in between. */
+		if (!t->head.root)
+			err = kve_free_page(db, &db->space.open, &t->head.ref);
+		if (!err) {
+			kve_tree_uproot(db, t);
+			kvp_store(&t->gone_gen, db->open_gen);
+			t->row_dirty = true;
+		}
 		kvp_rwsem_up_write(&db->tree_lock);
 	}
 	kvp_mutex_unlock(&db->writer);

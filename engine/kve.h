@@ -84,6 +84,7 @@ struct kv_tree {
 	bool twin;    /* leaves are stored twice, too */
 	bool dropped; /* no longer to be found by name */
 	bool row_dirty; /* its row of the forest must be written */
+	bool nameless;	/* dropped, and another tree has the row of its name; checkpoint */
 	u64 created_gen, dropped_gen, gone_gen;
 	u64 dirty_since, dirty_last;
 	bool dirty;
@@ -130,6 +131,7 @@ struct kve_space {
 	struct kvp_mutex lock;
 	struct kve_segment *seg;
 	u32 nr, cap;
+	bool host_full; /* an image whose file system gives no more: only what is backed counts */
 	u32 listed; /* segments that have rows; the volume may grow while a checkpoint writes them */
 	u32 free_nr;
 	u32 tree_nr; /* TREE segments */
@@ -222,7 +224,9 @@ struct kve_values {
 struct kv_db {
 	struct kvp_dev *dev;
 	struct kvf_geometry geo;
-	struct kvf_super sb; /* the newest that is durable */
+	struct kvf_super sb; /* the newest that is durable; to change it: state lock */
+	u8 uuid[16];	     /* of sb */
+	u64 bytes_max;	     /* of sb */
 	u64 process;
 	bool read_only;
 	bool no_thread;
@@ -308,6 +312,8 @@ static inline u32 kve_block_segment(const struct kv_db *db, u64 block)
 {
 	return (u32)(block >> (db->geo.segment_shift - db->geo.block_shift));
 }
+/* What never changes of db->sb, which does: to be read without lock. */
+void kve_identity_set(struct kv_db *db);
 void kve_identity(const struct kv_db *db, u32 segment, u32 gen, u32 incarnation,
 		  struct kvf_identity *id);
 void kve_space_init(struct kv_db *db);
@@ -343,6 +349,11 @@ void kve_space_apply(struct kv_db *db, u64 oldest_intact, u64 oldest_reader);
 void kve_space_trim(struct kv_db *db);
 /* Segments run out, and a checkpoint (or the second after it) would make some free. */
 bool kve_space_reclaim_due(struct kv_db *db, bool privileged);
+/* Before the first change: find out whether the file system is full already. */
+void kve_space_reserve(struct kv_db *db);
+/* Will checkpoints free something? */
+bool kve_space_reclaimable(struct kv_db *db);
+void kve_space_host_full(struct kv_db *db, bool full);
 /* Bytes that pages could still take, growth included. */
 u64 kve_space_avail(struct kv_db *db, bool privileged);
 int kve_segtab_load(struct kv_db *db);
@@ -496,6 +507,14 @@ struct kve_op {
 	struct kvf_value_ref ref;
 	struct kve_frame *leaf; /* pinned while being prepared */
 };
+/* May it use the reserve: does it free space? */
+static inline bool kve_op_frees(const struct kve_op *op)
+{
+	return op->kind == KVF_RECORD_DELETE || op->kind == KVF_RECORD_TREE_DROP ||
+	       (op->tree->id == KVF_TREE_OBJECTS && op->kind == KVF_RECORD_PUT &&
+		*(const u8 *)op->key == KVF_OBJECT_DOOMED);
+}
+
 /* Everything that may fail: leaf in memory, shadows, frames to split. Writer lock. */
 struct kve_reserve {
 	struct kve_frame *inner, *leaf; /* spare frames, linked by next */
@@ -547,7 +566,7 @@ int kve_forest_write(struct kv_db *db, u64 gen);
 int kve_tree_create(struct kv_db *db, const char *name, struct kv_tree **out);
 void kve_tree_create_apply(struct kv_db *db, struct kv_tree *t);
 void kve_tree_drop_apply(struct kv_db *db, struct kv_tree *t);
-/* The last entry of a dropped tree has been deleted. */
+/* The last entry of a dropped tree has been deleted: a step on the way to give up its pages. */
 int kve_tree_gone(struct kv_db *db, struct kv_tree *t);
 
 /* ---- txn.c ----------------------------------------------------------------------------------- */

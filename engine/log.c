@@ -284,7 +284,7 @@ static void seal_record(struct kv_db *db, struct kvf_record *r)
 	memset(r, 0, (size_t)kvf_record_bytes(0, 0, 0));
 	r->kind = KVF_RECORD_SEAL;
 	r->lsn = cpu_to_le64(log->pos.lsn);
-	r->attested = cpu_to_le64(log->durable_lsn);
+	r->attested = cpu_to_le64(kvp_load_acquire(&log->durable_lsn));
 	r->txn_count = cpu_to_le32(1);
 	log_identity(db, &id);
 	kvf_record_seal(r, &id, log->pos.offset, 0, NULL, 0);
@@ -466,7 +466,7 @@ static int append_record(struct kv_db *db, struct kve_op *op, u32 index, u32 cou
 	r->payload_len = cpu_to_le32(op->value_len);
 	r->payload_len = cpu_to_le32(op->value_len);
 	r->lsn = cpu_to_le64(log->pos.lsn);
-	r->attested = cpu_to_le64(log->durable_lsn);
+	r->attested = cpu_to_le64(kvp_load_acquire(&log->durable_lsn));
 	r->tree = cpu_to_le32(op->tree ? op->tree->id : 0);
 	r->txn_index = cpu_to_le32(index);
 	r->txn_count = cpu_to_le32(count);
@@ -492,7 +492,7 @@ static int append_record(struct kv_db *db, struct kve_op *op, u32 index, u32 cou
 	kvp_mutex_lock(&log->append);
 	log->pos.lsn++;
 	log->records++;
-	db->last_ckpt_pos += bytes;
+	kvp_store(&db->last_ckpt_pos, db->last_ckpt_pos + bytes);
 	kvp_mutex_unlock(&log->append);
 	return 0;
 }
@@ -526,13 +526,11 @@ static int make_room(struct kv_db *db, const struct kve_op *op, bool privileged)
 int kve_log_append(struct kv_db *db, struct kve_op *ops, u32 nr)
 {
 	struct kve_log *log = &db->log;
-	bool privileged;
 	int err = 0;
 	u32 i;
 
 	for (i = 0; !err && i < nr; i++) {
-		privileged = ops[i].kind == KVF_RECORD_DELETE || ops[i].tree->id == KVF_TREE_OBJECTS;
-		err = make_room(db, &ops[i], privileged);
+		err = make_room(db, &ops[i], kve_op_frees(&ops[i]));
 		if (!err)
 			err = append_record(db, &ops[i], i, nr);
 	}
@@ -606,7 +604,9 @@ int kve_log_kill_safe(struct kv_db *db)
 	u32 pending, start, len;
 	int err = 0;
 
+	kvp_mutex_lock(&log->append);
 	pending = log->filled - KVF_MAX(log->windowed, log->written);
+	kvp_mutex_unlock(&log->append);
 	if (db->window && pending <= db->geo.window / 4)
 		return window_update(db);
 	kvp_mutex_lock(&log->flush);
@@ -664,7 +664,7 @@ static int sync_group(struct kv_db *db)
 	log->unsynced = false;
 	if (len)
 		log->place = place;
-	log->syncs++;
+	kvp_add(&log->syncs, 1u);
 	kvp_store_release(&log->durable_lsn, lsn);
 	return 0;
 }

@@ -184,7 +184,7 @@ int kve_value_read(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, 
 
 	if (head < sizeof(struct kvf_record) || off < db->geo.block || off % KVF_RECORD_ALIGN ||
 	    off + bytes > db->geo.segment || segment < KVF_SEG_FIRST ||
-	    kve_segment_offset(db, segment) >= db->dev->size)
+	    kve_segment_offset(db, segment) >= kvp_load(&db->dev->size))
 		goto bad;
 	buf = kvp_iobuf_alloc((size_t)room);
 	if (!buf)

@@ -132,7 +132,7 @@ static u32 pack(struct kve_pageout *po, struct kve_frame *f, u8 *dst)
 
 static int seal(struct kve_pageout *po, struct kve_frame *f, u8 *dst, u32 len, struct kvf_ref *ref)
 {
-	struct kvf_page_expect e = { po->db->sb.uuid, ref, f->tree->id, f->level };
+	struct kvf_page_expect e = { po->db->uuid, ref, f->tree->id, f->level };
 	struct kvf_page *page = (struct kvf_page *)dst;
 	int finding;
 

@@ -110,13 +110,13 @@ int kve_read_done(struct kv_read *r, int err)
 /* Old images in memory count as well. Called before each checkpoint. */
 void kve_readers_expire(struct kv_db *db)
 {
-	u64 limit = pin_limit(db), shadows = db->cache.shadows * db->geo.frame;
+	u64 limit = pin_limit(db), shadows = kvp_load(&db->cache.shadows) * db->geo.frame;
 	struct kv_read *r;
 
 	kvp_rwsem_down_write(&db->tree_lock);
 	kvp_mutex_lock(&db->state);
 	for (r = db->readers; r; r = r->next)
-		if (!r->expired && db->space.freed_total - r->freed_at + shadows > limit)
+		if (!r->expired && kvp_load(&db->space.freed_total) - r->freed_at + shadows > limit)
 			kvp_store(&r->expired, true);
 	kvp_mutex_unlock(&db->state);
 	kvp_rwsem_up_write(&db->tree_lock);

@@ -55,8 +55,12 @@ static int segment_row(struct kv_db *db, const u8 *key, u32 key_len, const u8 *c
 	if (!s->bitmap)
 		return -KVE_no_memory;
 	memcpy(s->bitmap, cell + sizeof(e), le16_to_cpu(e.bitmap_len));
-	for (i = 0; i < db->geo.bitmap_len * 8; i++)
-		s->used += s->bitmap[i / 8] >> (i % 8) & 1;
+	for (i = 0; i < db->geo.bitmap_len * 8; i++) {
+		if (!(s->bitmap[i / 8] >> (i % 8) & 1))
+			continue;
+		s->used++;
+		s->backed = (i + 1) << (db->geo.unit_shift + db->geo.block_shift);
+	}
 	db->space.tree_nr++;
 	db->space.tree_bytes += (u64)(s->used - 1) << (db->geo.unit_shift + db->geo.block_shift);
 	return 0;

@@ -9,12 +9,20 @@
  */
 #include "kve.h"
 
-#define RESERVE_SEGMENTS 3u /* 2 LOG and 1 TREE */
+#define RESERVE_SEGMENTS 3u /* 2 LOG and 1 TREE, of a volume with a limit */
+#define RESERVE_BACKED 8u   /* of an image that ends with its file system: closing takes some as well */
+#define RESERVE_FROM 32u    /* smaller images have none but what they are created with */
+
+void kve_identity_set(struct kv_db *db)
+{
+	memcpy(db->uuid, db->sb.uuid, sizeof(db->uuid));
+	db->bytes_max = le64_to_cpu(db->sb.bytes_max);
+}
 
 void kve_identity(const struct kv_db *db, u32 segment, u32 gen, u32 incarnation,
 		  struct kvf_identity *id)
 {
-	memcpy(id->uuid, db->sb.uuid, sizeof(id->uuid));
+	memcpy(id->uuid, db->uuid, sizeof(id->uuid));
 	id->segment = segment;
 	id->segment_gen = gen;
 	id->incarnation = incarnation;
@@ -73,7 +81,7 @@ int kve_space_extend(struct kv_db *db, u32 nr)
 /* Segments that the volume could still grow by. */
 static u64 growth_left(const struct kv_db *db)
 {
-	u64 max = le64_to_cpu(db->sb.bytes_max), have = db->space.nr;
+	u64 max = db->bytes_max, have = db->space.nr;
 
 	if (!db->dev->growable)
 		return 0;
@@ -85,7 +93,7 @@ static u64 growth_left(const struct kv_db *db)
 
 static u32 reserve_segments(const struct kv_db *db)
 {
-	if (db->dev->growable && !db->sb.bytes_max)
+	if (db->dev->growable && !db->bytes_max)
 		return 0;
 	return KVF_MAX(RESERVE_SEGMENTS, db->space.nr / 100);
 }
@@ -96,7 +104,7 @@ static int space_grow(struct kv_db *db)
 	u64 size = kve_segment_offset(db, sp->nr + 1) + db->geo.block;
 	int err;
 
-	if (!growth_left(db))
+	if (!growth_left(db) || sp->host_full)
 		return kve_fail(db, KVE_no_space, "all %u segments are in use", sp->nr);
 	if (size > db->dev->size) {
 		err = kvp_dev_resize(db->dev, size);
@@ -106,14 +114,73 @@ static int space_grow(struct kv_db *db)
 	return kve_space_extend(db, sp->nr + 1);
 }
 
-static u32 find_free(struct kve_space *sp)
+/* A FREE segment; when the host has no more space, one that is backed already. */
+static u32 find_free(struct kve_space *sp, u32 segment_bytes)
 {
 	u32 i;
 
 	for (i = KVF_SEG_FIRST; sp->free_nr && i < sp->nr; i++)
-		if (sp->seg[i].kind == KVF_KIND_FREE && !(sp->seg[i].flags & KVF_SEGMENT_QUARANTINE))
+		if (sp->seg[i].kind == KVF_KIND_FREE && !(sp->seg[i].flags & KVF_SEGMENT_QUARANTINE) &&
+		    (!sp->host_full || sp->seg[i].backed == segment_bytes))
 			return i;
 	return KVF_NO_SEGMENT;
+}
+
+static u32 backed_free(const struct kv_db *db)
+{
+	u32 i, n = 0;
+
+	for (i = KVF_SEG_FIRST; i < db->space.nr; i++)
+		n += db->space.seg[i].kind == KVF_KIND_FREE && db->space.seg[i].backed == db->geo.segment;
+	return n;
+}
+
+static u32 unbacked_free(const struct kv_db *db)
+{
+	u32 i;
+
+	for (i = KVF_SEG_FIRST; i < db->space.nr; i++)
+		if (db->space.seg[i].kind == KVF_KIND_FREE && db->space.seg[i].backed < db->geo.segment)
+			return i;
+	return KVF_NO_SEGMENT;
+}
+
+/*
+ * An image without a limit of its own can meet the end of its file system at any time. From a certain
+ * size on it holds segments that are backed, for deleting, checkpoints and closing.
+ */
+static int reserve_back(struct kv_db *db)
+{
+	struct kve_space *sp = &db->space;
+	u32 nr, have = backed_free(db);
+	int err = 0;
+
+	if (sp->nr < RESERVE_FROM)
+		return 0;
+	for (; have <= RESERVE_BACKED && !err; have++) {
+		nr = unbacked_free(db);
+		if (nr == KVF_NO_SEGMENT) {
+			err = space_grow(db);
+			nr = sp->nr - 1;
+		}
+		if (!err)
+			err = kvp_dev_allocate(db->dev, kve_segment_offset(db, nr), db->geo.segment);
+		if (!err)
+			sp->seg[nr].backed = db->geo.segment;
+	}
+	sp->host_full = err == -KVE_no_space;
+	return err;
+}
+
+/* Leave the reserve to those who free space. */
+static int reserve_keep(struct kv_db *db)
+{
+	if (db->dev->growable && !db->bytes_max)
+		return reserve_back(db);
+	if (db->space.free_nr + growth_left(db) > reserve_segments(db))
+		return 0;
+	return kve_fail(db, KVE_no_space, "%u segments of %u bytes; delete something, or enlarge it",
+			db->space.nr, db->geo.segment);
 }
 
 static int segment_take_locked(struct kv_db *db, u8 kind, bool privileged, u32 *segment)
@@ -124,10 +191,10 @@ static int segment_take_locked(struct kv_db *db, u8 kind, bool privileged, u32 *
 	u32 nr;
 	int err;
 
-	if (!privileged && sp->free_nr + growth_left(db) <= reserve_segments(db))
-		return kve_fail(db, KVE_no_space, "%u segments of %u bytes; delete something, or enlarge it",
-				sp->nr, db->geo.segment);
-	nr = find_free(sp);
+	err = reserve_keep(db);
+	if (err && !(privileged && err == -KVE_no_space))
+		return err;
+	nr = find_free(sp, db->geo.segment);
 	if (nr == KVF_NO_SEGMENT) {
 		err = space_grow(db);
 		if (err)
@@ -251,13 +318,19 @@ static u32 units_of(const struct kv_db *db)
 	return db->geo.seg_blocks >> db->geo.unit_shift;
 }
 
-/* First run of nr clear bits, or KVF_NO_SEGMENT. */
+/* Units that can be written: when the host has no more space, those that were written before. */
+static u32 units_usable(const struct kv_db *db, u32 segment)
+{
+	if (!db->space.host_full)
+		return units_of(db);
+	return db->space.seg[segment].backed >> (db->geo.unit_shift + db->geo.block_shift);
+}
+
+/* First run of nr clear bits below units, or KVF_NO_SEGMENT. */
 static u32 bits_find(const struct kve_segment *s, u32 units, u32 nr)
 {
 	u32 i, run = 0;
 
-	if (units - s->used < nr)
-		return KVF_NO_SEGMENT;
 	for (i = 1; i < units; i++) {
 		run = bit_get(s->bitmap, i) ? 0 : run + 1;
 		if (run == nr)
@@ -281,7 +354,7 @@ static int blocks_take_locked(struct kv_db *db, u32 units, u32 avoid, unsigned i
 		/* The streams keep to segments of their own while they can. */
 		if (nr == sp->tree_hint[!stream] && nr != start)
 			continue;
-		at = bits_find(&sp->seg[nr], units_of(db), units);
+		at = bits_find(&sp->seg[nr], units_usable(db, nr), units);
 		if (at != KVF_NO_SEGMENT)
 			goto found;
 	}
@@ -292,7 +365,7 @@ static int blocks_take_locked(struct kv_db *db, u32 units, u32 avoid, unsigned i
 		if (err != -KVE_no_space || nr == avoid || nr >= sp->nr ||
 		    sp->seg[nr].kind != KVF_KIND_TREE)
 			return err;
-		at = bits_find(&sp->seg[nr], units_of(db), units);
+		at = bits_find(&sp->seg[nr], units_usable(db, nr), units);
 		if (at == KVF_NO_SEGMENT)
 			return err;
 		goto found;
@@ -302,6 +375,9 @@ static int blocks_take_locked(struct kv_db *db, u32 units, u32 avoid, unsigned i
 	KVP_ASSERT(at != KVF_NO_SEGMENT);
 found:
 	bits_set(&sp->seg[nr], at, units, true);
+	/* What is written is backed. */
+	sp->seg[nr].backed = KVF_MAX(sp->seg[nr].backed,
+				     (at + units) << (db->geo.unit_shift + db->geo.block_shift));
 	sp->tree_bytes += (u64)units << (db->geo.unit_shift + db->geo.block_shift);
 	sp->tree_hint[stream] = nr;
 	*segment = nr;
@@ -352,7 +428,6 @@ static void units_clear(struct kv_db *db, u32 segment, u32 block, u32 blocks)
 	s->bitmap = NULL;
 	s->kind = KVF_KIND_FREE;
 	s->used = 0;
-	s->backed = 0;
 	sp->free_nr++;
 	sp->tree_nr--;
 }
@@ -399,7 +474,7 @@ static void item_add(struct kv_db *db, struct kve_batch_items *l, u32 segment, u
 	it->reserved = cpu_to_le32(0);
 	it->birth = cpu_to_le64(birth);
 	db->space.pending_bytes += bytes;
-	db->space.freed_total += bytes;
+	kvp_store(&db->space.freed_total, db->space.freed_total + bytes);
 }
 
 int kve_free_page(struct kv_db *db, struct kve_batch_items *list, const struct kvf_ref *ref)
@@ -445,7 +520,7 @@ static void value_account(struct kv_db *db, const struct kvf_value_ref *ref, boo
 			s->touched = true;
 		}
 		if (dead)
-			sp->freed_total += bytes;
+			kvp_store(&sp->freed_total, sp->freed_total + bytes);
 	}
 	kvp_mutex_unlock(&sp->lock);
 }
@@ -545,7 +620,7 @@ void kve_space_trim(struct kv_db *db)
 	struct kve_space *sp = &db->space;
 	u32 i, pool, backed;
 
-	pool = KVF_MAX(sp->nr / 10, 2u);
+	pool = KVF_MAX(sp->nr / 10, RESERVE_BACKED + 2);
 	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {
 		kvp_mutex_lock(&sp->lock);
 		backed = sp->seg[i].kind == KVF_KIND_FREE ? sp->seg[i].backed : 0;
@@ -589,6 +664,20 @@ bool kve_space_reclaim_due(struct kv_db *db, bool privileged)
 	return due;
 }
 
+/* What is backed already. Space lock. */
+static u64 avail_backed(const struct kv_db *db, bool privileged)
+{
+	const struct kve_space *sp = &db->space;
+	u64 bytes = 0;
+	u32 i;
+
+	for (i = KVF_SEG_FIRST; i < sp->nr; i++)
+		if (sp->seg[i].kind == KVF_KIND_TREE)
+			bytes += sp->seg[i].backed - KVF_MIN(sp->seg[i].backed,
+				 sp->seg[i].used << (db->geo.unit_shift + db->geo.block_shift));
+	return privileged ? bytes + (u64)backed_free(db) * (db->geo.segment - db->geo.block) : bytes;
+}
+
 u64 kve_space_avail(struct kv_db *db, bool privileged)
 {
 	struct kve_space *sp = &db->space;
@@ -601,8 +690,37 @@ u64 kve_space_avail(struct kv_db *db, bool privileged)
 	segments = segments > reserve ? segments - reserve : 0;
 	pages = (u64)sp->tree_nr * (db->geo.segment - db->geo.block);
 	pages -= KVF_MIN(pages, sp->tree_bytes);
+	pages += segments * (db->geo.segment - db->geo.block);
+	if (sp->host_full)
+		pages = avail_backed(db, privileged);
 	kvp_mutex_unlock(&sp->lock);
-	return pages + segments * (db->geo.segment - db->geo.block);
+	return pages;
+}
+
+void kve_space_reserve(struct kv_db *db)
+{
+	if (!db->dev->growable || db->sb.bytes_max)
+		return;
+	kvp_mutex_lock(&db->space.lock);
+	reserve_back(db);
+	kvp_mutex_unlock(&db->space.lock);
+}
+
+bool kve_space_reclaimable(struct kv_db *db)
+{
+	bool yes;
+
+	kvp_mutex_lock(&db->space.lock);
+	yes = reclaimable(&db->space);
+	kvp_mutex_unlock(&db->space.lock);
+	return yes;
+}
+
+void kve_space_host_full(struct kv_db *db, bool full)
+{
+	kvp_mutex_lock(&db->space.lock);
+	db->space.host_full = full;
+	kvp_mutex_unlock(&db->space.lock);
 }
 
 void kve_ref_drop(struct kv_db *db, const struct kvf_ref *ref)

@@ -74,7 +74,9 @@ int kv_stat(kv_db *db, kv_stat_info *out)
 	if (err)
 		return kve_return(db, err);
 	memset(out, 0, sizeof(*out));
+	kvp_mutex_lock(&db->state);
 	stat_volume(db, out);
+	kvp_mutex_unlock(&db->state);
 	if (db->space.nr)
 		stat_space(db, out);
 	stat_counters(db, out);

@@ -320,8 +320,8 @@ int kve_doomed_step(struct kv_db *db, bool *more)
 		return -KVE_no_memory;
 	}
 	err = objects_step(&c, more);
-	for (t = db->trees; t && !err && !*more; t = t->next)
-		if (t->dropped && !t->gone_gen)
+	for (t = kvp_load_acquire(&db->trees); t && !err && !*more; t = t->next)
+		if (kvp_load(&t->dropped) && !kvp_load(&t->gone_gen))
 			err = tree_step(&c, t, more);
 	if (err || *more)
 		kvp_store(&db->doomed, true);

@@ -138,6 +138,7 @@ static int candidates_choose(struct kv_db *db, struct candidates *c)
 			continue;
 		seq = le64_to_cpu(c->sb[i].seq);
 		db->sb = c->sb[i];
+		kve_identity_set(db);
 		if (kvf_geometry_from_super(&db->geo, &db->sb))
 			continue;
 		err = roots_verify(db);
@@ -210,7 +211,9 @@ int kve_super_write(struct kv_db *db, struct kvf_super *sb)
 	if (err)
 		return kve_degrade(db, KVE_indeterminate, "superblock %llu could not be written",
 				   le64_to_cpu(sb->seq));
+	kvp_mutex_lock(&db->state);
 	db->sb = *sb;
+	kvp_mutex_unlock(&db->state);
 	return 0;
 }
 
@@ -233,17 +236,19 @@ void kve_super_copy(struct kv_db *db)
 
 int kve_super_mark(struct kv_db *db)
 {
-	struct kvf_super sb = db->sb;
+	struct kvf_super sb;
 	int err;
 
 	if (kvp_likely(db->marked))
 		return 0;
+	sb = db->sb;
 	if (le32_to_cpu(sb.flags) & KVF_SUPER_CLEAN) {
 		sb.flags = cpu_to_le32(le32_to_cpu(sb.flags) & ~KVF_SUPER_CLEAN);
 		err = kve_super_write(db, &sb);
 		if (err)
 			return err;
 	}
+	kve_space_reserve(db);
 	db->marked = true;
 	return 0;
 }

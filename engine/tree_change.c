@@ -60,7 +60,7 @@ int kve_frame_prepare(struct kv_db *db, struct kve_frame *f)
 	f->gen = db->open_gen;
 	/* Even if no change follows: a reader that begins now needs a freeze to find this image. */
 	db->changed_gen = db->open_gen;
-	db->cache.shadows++;
+	kvp_add(&db->cache.shadows, 1u);
 	shadow_list(db, f);
 	kvp_rwsem_up_write(&db->tree_lock);
 	return 0;
@@ -112,7 +112,7 @@ static void shadow_free(struct kv_db *db, struct kve_shadow *sh)
 	kve_image_free(db, sh->page);
 	kvp_free(sh->kids);
 	kvp_free(sh);
-	db->cache.shadows--;
+	kvp_sub(&db->cache.shadows, 1u);
 }
 
 /* Is a generation in [from, to) pinned? */
@@ -279,7 +279,7 @@ static int root_make(struct kv_db *db, struct kv_tree *t)
 		return -KVE_no_memory;
 	f->tree = t;
 	f->gen = kve_gen_now(t);
-	kve_node_init(f->page, db->geo.frame, db->sb.uuid, t->id, 0, NULL, 0, NULL, 0);
+	kve_node_init(f->page, db->geo.frame, db->uuid, t->id, 0, NULL, 0, NULL, 0);
 	kvp_rwsem_down_write(&db->tree_lock);
 	t->head.root = f;
 	kve_frame_insert(db, f);
@@ -309,26 +309,46 @@ u32 kve_kid_index(const struct kve_frame *parent, const struct kve_frame *f)
 	return 0;
 }
 
-/* Bring in the neighbour that a sparse leaf could merge with. Best effort. */
+/* A key of the neighbour that f could merge with, if that is not in memory. 0: none to bring. Shared lock. */
+static bool neighbour_key(struct kv_db *db, const struct kve_frame *f, u8 *key, u32 *len)
+{
+	const struct kve_frame *p = f->parent;
+	const u8 *lower;
+	u32 i, nr = kve_node_nr(p->page);
+
+	if (nr < 2)
+		return false;
+	i = kve_kid_index(p, f);
+	i = i + 1 < nr ? i + 1 : i - 1;
+	if (p->kids[i])
+		return false;
+	*len = kvf_page_key(p->page, db->geo.frame, i, key);
+	if (i)
+		return true;
+	/* The first slot has no key: what is below begins where the page itself does. */
+	lower = kvf_page_lower(p->page, db->geo.frame, len);
+	if (lower)
+		memcpy(key, lower, *len);
+	else
+		*len = 0;
+	return true;
+}
+
+/* Bring in the neighbours that a sparse leaf, and sparse pages above it, could merge with. Best effort. */
 static void neighbour_bring(struct kv_db *db, struct kve_frame *f)
 {
-	struct kve_frame *p = f->parent, *side = NULL;
-	struct kve_frame *leaf = NULL;
-	u8 *key = NULL;
-	u32 i, nr, len = 0;
+	u8 *key = kvp_alloc(db->geo.key_max, 0);
+	struct kve_frame *leaf;
+	bool missing;
+	u32 len;
 
-	kvp_rwsem_down_read(&db->tree_lock);
-	if (p) {
-		nr = kve_node_nr(p->page);
-		i = kve_kid_index(p, f);
-		i = i + 1 < nr ? i + 1 : i - 1;
-		side = nr > 1 ? p->kids[i] : NULL;
-		if (nr > 1 && !side && (key = kvp_alloc(db->geo.key_max, 0)))
-			len = kvf_page_key(p->page, db->geo.frame, i, key);
+	for (; key && f->parent && sparse(db, f->page); f = f->parent) {
+		kvp_rwsem_down_read(&db->tree_lock);
+		missing = neighbour_key(db, f, key, &len);
+		kvp_rwsem_up_read(&db->tree_lock);
+		if (missing && !kve_tree_leaf(f->tree, key, len, &leaf) && leaf)
+			kve_frame_unpin(leaf);
 	}
-	kvp_rwsem_up_read(&db->tree_lock);
-	if (key && len && !kve_tree_leaf(f->tree, key, len, &leaf) && leaf)
-		kve_frame_unpin(leaf);
 	kvp_free(key);
 }
 
@@ -552,14 +572,16 @@ static void apply_delete(struct kv_db *db, struct kve_op *op)
 	u32 i;
 
 	i = kve_node_search(f->page, db->geo.frame, op->key, op->key_len, &exact);
-	if (!exact || KVP_BUG("drop-delete"))
+	if (KVP_BUG("drop-delete"))
 		return;
-	kve_change_begin(f);
-	old_cell_dead(db, f->page, i);
-	kve_node_remove(f->page, db->geo.frame, i);
-	op->tree->head.count--;
-	changed(db, f, op->lsn);
-	kve_change_end(f);
+	if (exact) {
+		kve_change_begin(f);
+		old_cell_dead(db, f->page, i);
+		kve_node_remove(f->page, db->geo.frame, i);
+		op->tree->head.count--;
+		changed(db, f, op->lsn);
+		kve_change_end(f);
+	}
 	if (sparse(db, f->page))
 		kve_tree_merge(db, f);
 }

@@ -60,7 +60,7 @@ static void root_grow(struct kv_db *db, struct kve_frame *f, struct kve_reserve 
 	struct kve_cell cell;
 	int err;
 
-	kve_node_init(root->page, db->geo.frame, db->sb.uuid, f->tree->id, root->level, NULL, 0, NULL, 0);
+	kve_node_init(root->page, db->geo.frame, db->uuid, f->tree->id, root->level, NULL, 0, NULL, 0);
 	ref_cell(&cell, &f->ref);
 	err = kve_node_insert(root->page, db->geo.frame, 0, NULL, 0, &cell, db->scratch);
 	KVP_ASSERT(!err);
@@ -244,8 +244,9 @@ void kve_tree_merge(struct kv_db *db, struct kve_frame *f)
 			merge_pair(db, p, i);
 		else if (i && pair_fits(db, p, i - 1))
 			merge_pair(db, p, i - 1);
-		else
+		else if (nr > 1)
 			return;
+		/* An only child stays; its parent may have neighbours. */
 		if (may_change(db, p) && root_shrink(db, p))
 			return;
 		f = p;

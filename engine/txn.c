@@ -55,16 +55,13 @@ static int checkpoint_wait(struct kv_db *db)
 }
 
 /* What the next checkpoint may need to write, with room for what one more change adds. */
-static u64 space_need(const struct kv_db *db)
+static u64 space_need(const struct kv_db *db, bool privileged)
 {
 	u64 frames = kvp_load(&db->cache.dirty);
 
-	return (frames + frames / 8 + 2 * KVF_DEPTH_MAX) * db->geo.frame;
-}
-
-static u64 space_floor(const struct kv_db *db)
-{
-	return (u64)KVF_MIN(db->geo.segment, 8u * db->geo.frame);
+	/* What frees space may go closer to the end. */
+	frames += frames / 8 + (privileged ? KVF_DEPTH_MAX : 2 * KVF_DEPTH_MAX);
+	return frames * db->geo.frame;
 }
 
 static int space_credit(struct kv_db *db, bool privileged)
@@ -74,14 +71,14 @@ static int space_credit(struct kv_db *db, bool privileged)
 	/* Pages freed by one checkpoint are free for the second after it. */
 	for (i = 0; i < 3 && !err; i++) {
 		if (!kve_space_reclaim_due(db, privileged) &&
-		    (kve_space_avail(db, privileged) >= space_need(db) ||
-		     (privileged && kve_space_avail(db, true) >= space_floor(db))))
+		    kve_space_avail(db, privileged) >= space_need(db, privileged))
 			return 0;
 		err = checkpoint_wait(db);
 	}
-	if (!err && privileged && kve_space_avail(db, true) >= space_floor(db))
+	/* As long as a few pages can be written, deleting goes on. */
+	if (!err && privileged && kve_space_avail(db, true) >= 4ull * db->geo.frame)
 		return 0;
-	if (!err && kve_space_avail(db, privileged) < space_need(db))
+	if (!err && kve_space_avail(db, privileged) < space_need(db, privileged))
 		err = kve_fail(db, KVE_no_space, "the volume is full; delete something, or enlarge it");
 	return err;
 }
@@ -225,7 +222,7 @@ static int log_and_apply(struct kv_db *db, struct kve_op *ops, u32 nr, struct kv
 		return err;
 	apply_all(db, ops, nr, rs);
 	*lsn = ops[nr - 1].lsn;
-	db->commits++;
+	kvp_add(&db->commits, 1u);
 	return 0;
 }
 
@@ -293,19 +290,32 @@ static int durability_of(const struct kv_db *db, u32 flags)
 	return flags & 0xf ? (int)(flags & 0xf) : db->durability;
 }
 
-int kve_commit(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags)
+static int commit_once(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u64 *lsn)
 {
-	bool privileged = nr && (ops[0].kind == KVF_RECORD_DELETE || ops[0].tree->id == KVF_TREE_OBJECTS);
-	int err = kve_credits(db, privileged);
-	u64 lsn = 0;
+	int err = kve_credits(db, nr && kve_op_frees(&ops[0]));
 
 	if (err)
 		return err;
 	kvp_mutex_lock(&db->writer);
-	err = kve_commit_locked(db, ops, nr, flags, &lsn);
+	err = kve_commit_locked(db, ops, nr, flags, lsn);
 	if (!err && durability_of(db, flags) == KV_KILL_SAFE)
 		err = kve_log_kill_safe(db);
 	kvp_mutex_unlock(&db->writer);
+	return err;
+}
+
+int kve_commit(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags)
+{
+	int err, i;
+	u64 lsn = 0;
+
+	err = commit_once(db, ops, nr, flags, &lsn);
+	/* What has been freed is free for the second checkpoint after that. */
+	for (i = 0; i < 3 && err == -KVE_no_space && kve_space_reclaimable(db); i++) {
+		err = checkpoint_wait(db);
+		if (!err)
+			err = commit_once(db, ops, nr, flags, &lsn);
+	}
 	if (!err && durability_of(db, flags) == KV_SYNCED)
 		err = kve_log_sync(db, lsn);
 	return err;

@@ -392,8 +392,9 @@ struct kvf_object {
  * bytes. The key of a slot is prefix + suffix; the prefix is the first prefix_len bytes of the lower
  * fence and is common to all keys that may stand in the page.
  *
- * head_sum covers the header from +0x10; body_sum covers from the end of the header to the end of the
- * page. A parent's ref holds head_sum, so it commits to the body as well.
+ * head_sum covers the header from +0x10, and the 8 bytes at +0x00 by way of its seed; body_sum covers
+ * from the end of the header to the end of the page. A parent's ref holds head_sum, so it commits to
+ * the body as well.
  */
 struct kvf_page {
 	/* +0x00 */

@@ -320,11 +320,14 @@ int kvf_page_layout_verify(const void *page, u32 len, const struct kvf_geometry 
 
 /* ---- whole pages ------------------------------------------------------------------------------- */
 
-/* Header from body_sum on: what names the page, with the sum of the rest. */
+/*
+ * Header from body_sum on: what names the page, with the sum of the rest. What stands before the sum
+ * (magic, level, flags, number of slots) is the seed, so that no byte of a page is without a sum.
+ */
 static u64 head_sum(const struct kvf_page *p)
 {
 	return kvp_xxh64(&p->body_sum, sizeof(*p) - __builtin_offsetof(struct kvf_page, body_sum),
-			 0);
+			 kvf_get64(p));
 }
 
 static u64 body_sum(const struct kvf_page *p, u32 len)

@@ -149,7 +149,9 @@ static int check_log(struct kvsck *ck, u32 segment)
 			      s->live_seen, s->live);
 	if (s->live_seen && s->state & KVSCK_SEG_WHOLE)
 		kvsck_problem(ck, KVF_F_batch_entry, &at, "it holds live values and is named as free");
-	if (header && s->flags & KVF_SEGMENT_SEALED && s->flags & KVF_SEGMENT_FOOTER)
+	/* What a batch names as a whole may be in use again already. */
+	if (header && !(s->state & KVSCK_SEG_WHOLE) && s->flags & KVF_SEGMENT_SEALED &&
+	    s->flags & KVF_SEGMENT_FOOTER)
 		return check_footer(ck, segment);
 	return 0;
 }

@@ -2,6 +2,8 @@
 /*
  * open.c - volumes by path: the user-space end of kv_open(), kv_create(), kv_close().
  */
+#include <unistd.h>
+
 #include "kve_test.h"
 #include "../kve_open.h"
 #include "../../format/kvf.h"
@@ -111,6 +113,7 @@ static int create_on(struct kvp_dev *dev, const kv_options *opt)
 int kv_create(const char *path, const kv_options *opt)
 {
 	struct kvp_dev *dev;
+	bool fresh = access(path, F_OK) != 0;
 	int err;
 
 	kvp_error_text()[0] = 0;
@@ -129,6 +132,9 @@ int kv_create(const char *path, const kv_options *opt)
 	}
 	err = create_on(dev, opt);
 	kvp_dev_close(dev);
+	/* Nothing is left of a file that did not exist before. */
+	if (err && fresh)
+		unlink(path);
 	return result(err);
 }
 

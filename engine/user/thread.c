@@ -8,7 +8,6 @@
  */
 #include "port.h"
 
-#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 

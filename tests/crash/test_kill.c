@@ -11,6 +11,8 @@
  *
  *	test_kill [--kills N] [--seed N] [--dir DIR]
  */
+#define _GNU_SOURCE
+#include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
@@ -330,7 +332,8 @@ static bool one_kill(struct state *s, u64 *rnd)
 	close(fds[1]);
 	if (pid < 0)
 		return false;
-	/* a full pipe would stop the child: read in another process is not needed, 64 KiB is 4096 news */
+	/* nobody reads before the kill: room for all that the child can say until then */
+	(void)fcntl(fds[0], F_SETPIPE_SZ, 1 << 20);
 	usleep(delay_us);
 	kill(pid, SIGKILL);
 	if (waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status)) {
