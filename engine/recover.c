@@ -406,6 +406,9 @@ int kve_recover(struct kv_db *db)
 	if (db->sb.incarnation != db->sb.replay_incarnation)
 		rp.until = le64_to_cpu(db->sb.cut_lsn);
 	err = scan_for(&rp, false, end_find);
+	/* The process that died may have used again what these batches free. */
+	if (!err && !db->read_only)
+		kve_space_apply(db, le64_to_cpu(db->sb.oldest_intact), KVE_LIVE);
 	if (!err)
 		err = scan_for(&rp, true, collect);
 	if (!err)

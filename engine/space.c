@@ -483,9 +483,14 @@ int kve_free_page(struct kv_db *db, struct kve_batch_items *list, const struct k
 	u32 blocks = le32_to_cpu(ref->blocks), i;
 	int err = 0;
 
-	if (!block[0] || !db->space.seg)
+	if (!block[0])
 		return 0;
 	kvp_mutex_lock(&db->space.lock);
+	/* A read-only volume has no table of segments. */
+	if (!db->space.seg) {
+		kvp_mutex_unlock(&db->space.lock);
+		return 0;
+	}
 	err = kve_items_reserve(list, 2);
 	for (i = 0; !err && i < 2; i++)
 		if (block[i])
@@ -618,10 +623,13 @@ void kve_space_apply(struct kv_db *db, u64 oldest_intact, u64 oldest_reader)
 void kve_space_trim(struct kv_db *db)
 {
 	struct kve_space *sp = &db->space;
-	u32 i, pool, backed;
+	u32 i, nr, pool, backed;
 
-	pool = KVF_MAX(sp->nr / 10, RESERVE_BACKED + 2);
-	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {
+	kvp_mutex_lock(&sp->lock);
+	nr = sp->nr;
+	kvp_mutex_unlock(&sp->lock);
+	pool = KVF_MAX(nr / 10, RESERVE_BACKED + 2);
+	for (i = KVF_SEG_FIRST; i < nr; i++) {
 		kvp_mutex_lock(&sp->lock);
 		backed = sp->seg[i].kind == KVF_KIND_FREE ? sp->seg[i].backed : 0;
 		if (backed && pool) {

@@ -516,7 +516,7 @@ START_TEST(a_read_sees_its_state_through_everything)
 	struct volume v;
 	kv_tree *t, *other;
 	kv_read *r[3];
-	uint32_t i, key, n = _i % 2 ? 150 : 4000;
+	uint32_t i, key, n = _i % 2 ? 150 : 1000;
 	size_t len;
 
 	volume_make(&v, _i, tight);
@@ -738,11 +738,13 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, cursor_values, 0, WORLDS);
 	suite_add_tcase(s, t);
 	t = tcase_create("reads");
+	tcase_set_timeout(t, 400);
 	tcase_add_loop_test(t, a_read_sees_its_state_through_everything, 0, WORLDS);
 	tcase_add_loop_test(t, a_read_that_holds_too_much_is_too_old, 0, WORLDS);
 	tcase_add_loop_test(t, reads_come_and_go, 0, WORLDS);
 	suite_add_tcase(s, t);
 	t = tcase_create("size");
+	tcase_set_timeout(t, 400);
 	tcase_add_loop_test(t, much_data_in_a_small_cache, 0, 1);
 	tcase_add_loop_test(t, much_data_in_a_small_cache, 2, 3);
 	tcase_add_loop_test(t, trees_shrink_and_grow, 0, WORLDS);

@@ -431,16 +431,8 @@ static void end_state(struct world *w, bool exact)
 
 	ok(kv_tree_open(w->v.db, "index", 0, &w->index));
 	ok(kv_read_begin(w->v.db, &r));
-	for (g = 0; g < GROUPS; g++) {
+	for (g = 0; g < GROUPS; g++)
 		group_scan(w, r, g, exact ? w->acked[g] : w->synced[g]);
-		if (exact) {
-			uint8_t buf[4096];
-			size_t len;
-
-			ok(kv_read_get_into(r, NULL, (char[16]){ 0 }, 0, buf, 0, &len) == KV_E_INVALID ? 0 : 1);
-			ok(kv_read_get_into(r, NULL, "c0", 2, buf, sizeof(buf), &len));
-		}
-	}
 	for (i = 0; i < COUNTERS; i++)
 		sum += counter_of(r, i);
 	must(sum <= (int64_t)COUNTERS * AMOUNT && sum >= (int64_t)COUNTERS * AMOUNT - 2);
@@ -625,6 +617,7 @@ static Suite *suite(void)
 	Suite *s = suite_create("threads");
 	TCase *t = tcase_create("threads");
 
+	tcase_set_timeout(t, 400); /* a sanitizer on a busy machine */
 	tcase_add_loop_test(t, one_wins, 0, WORLDS);
 	tcase_add_loop_test(t, group_commit, 0, WORLDS);
 	tcase_add_loop_test(t, everything_at_once, 0, WORLDS);
