@@ -136,7 +136,7 @@ int kv_tree_drop(kv_db *db, const char *name)
 		name = KVF_TREE_DEFAULT_NAME;
 	if (!err)
 		err = name_check(db, name);
-	if (!err && !strcmp(name, KVF_TREE_DEFAULT_NAME))
+	if (!err && kve_tree_find(db, name) == db->main)
 		err = kve_fail(db, KVE_bad_name, "'%s' always exists", name);
 	if (!err) {
 		op.key = op.value = name;
@@ -147,6 +147,16 @@ int kv_tree_drop(kv_db *db, const char *name)
 	return kve_return(db, err);
 }
 
+/* Byte order, as the forest has it. */
+static int name_compare(const char *a, const char *b)
+{
+	while (*a && *a == *b) {
+		a++;
+		b++;
+	}
+	return (int)(u8)*a - (int)(u8)*b;
+}
+
 /* The next tree by name after *last, and its count. */
 static struct kv_tree *tree_after(struct kv_db *db, const char *last, u64 *count)
 {
@@ -154,8 +164,8 @@ static struct kv_tree *tree_after(struct kv_db *db, const char *last, u64 *count
 
 	kvp_rwsem_down_read(&db->tree_lock);
 	for (t = db->trees; t; t = t->next)
-		if (t->id >= KVF_TREE_USER && !t->dropped && (!last || strcmp(t->name, last) > 0) &&
-		    (!best || strcmp(t->name, best->name) < 0))
+		if (t->id >= KVF_TREE_USER && !t->dropped && (!last || name_compare(t->name, last) > 0) &&
+		    (!best || name_compare(t->name, best->name) < 0))
 			best = t;
 	*count = best ? best->head.count : 0;
 	kvp_rwsem_up_read(&db->tree_lock);

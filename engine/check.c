@@ -91,7 +91,8 @@ static int tree_check(struct check *ck, struct kv_tree *t)
 	kv_cursor_close(c);
 	if (err || count == KVE_LIVE || t->id < KVF_TREE_USER || count == expect)
 		return err;
-	kvp_snprintf(text, sizeof(text), "tree '%s': %llu entries, its head says %llu", t->name, count, expect);
+	kvp_snprintf(text, sizeof(text), "tree '%s': %llu entries, its head says %llu", t->name, count,
+		     expect);
 	problem(ck, KVF_F_tree_count, text);
 	return 0;
 }

@@ -274,9 +274,15 @@ static void worker(void *arg)
 
 int kve_worker_start(struct kv_db *db)
 {
+	int err;
+
 	if (db->no_thread || db->read_only)
 		return 0;
-	return kvp_thread_start(&db->worker, "kvs-worker", worker, db);
+	/* It waits for the lock, and so knows that it is the worker. */
+	kvp_mutex_lock(&db->state);
+	err = kvp_thread_start(&db->worker, "kvs-worker", worker, db);
+	kvp_mutex_unlock(&db->state);
+	return err;
 }
 
 void kve_worker_stop(struct kv_db *db)

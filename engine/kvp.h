@@ -121,7 +121,7 @@ u32 kvp_lz4_decompress(const void *src, u32 len, void *dst, u32 cap);
 /* ---- planted bugs ---------------------------------------------------------------------------- */
 
 /*
- * In the test build (-DKV_PLANTED_BUGS) KVP_BUG("name") is true when the environment variable KV_BUG
+ * In the test build (-DKV_PLANTED_BUGS) KVP_BUG(name) is true when the environment variable KV_BUG
  * has that name, or the test called kvp_bug_set(). Otherwise it is 0 at compile time.
  */
 #ifdef KV_PLANTED_BUGS

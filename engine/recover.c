@@ -276,7 +276,8 @@ static int apply_record(struct kv_db *db, const struct kve_scan_record *rec)
 {
 	int err;
 
-	if (rec->r->kind == KVF_RECORD_SEAL || rec->r->kind == KVF_RECORD_PAD || (rec->r->flags & KVF_RECORD_COPY))
+	if (rec->r->kind == KVF_RECORD_SEAL || rec->r->kind == KVF_RECORD_PAD ||
+	    (rec->r->flags & KVF_RECORD_COPY))
 		return 0;
 	switch (rec->r->kind) {
 	case KVF_RECORD_PUT:

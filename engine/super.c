@@ -88,7 +88,8 @@ static int not_found(struct kv_db *db, const struct candidates *c)
 	if (c->magic || c->damaged)
 		return kve_fail(db, KVE_corrupt_super, "all superblocks are damaged; run 'kvs-fsck -n %s'",
 				db->dev->name);
-	if (!c->nonzero)
+	/* Less than a sector cannot be looked at: it is no volume and not empty. */
+	if (!c->nonzero && (!db->dev->size || db->dev->size >= sizeof(*c->sb)))
 		return kve_fail(db, KVE_empty, "make a volume with 'kvs create %s'", db->dev->name);
 	return kve_fail(db, KVE_not_volume, "no superblock; is this the right file?");
 }

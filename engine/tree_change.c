@@ -588,7 +588,7 @@ static void apply_delete(struct kv_db *db, struct kve_op *op)
 
 void kve_op_apply(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs)
 {
-	if (op->tree->head.gen != db->open_gen && !op->tree->system)
+	if (!op->tree->system && op->tree->head.gen != db->open_gen)
 		op->tree->head.gen = db->open_gen;
 	if (op->kind == KVF_RECORD_DELETE)
 		apply_delete(db, op);

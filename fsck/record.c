@@ -10,9 +10,10 @@
 #include "ck.h"
 
 struct mix {
-	u32 window;  /* bytes from this offset on come from the window */
-	u32 tail_at; /* the block that begins here comes from a tail place */
-	u8 tail;     /* KVSCK_TAIL0 or KVSCK_TAIL1; KVSCK_HOME: none does */
+	u32 window;	/* bytes from this offset on come from the window, */
+	u32 window_end; /* up to this one */
+	u32 tail_at;	/* the block that begins here comes from a tail place */
+	u8 tail;	/* KVSCK_TAIL0 or KVSCK_TAIL1; KVSCK_HOME: none does */
 };
 
 /* Blocks that [off, off + len) touches. */
@@ -62,8 +63,9 @@ static int mix_read(struct kvsck *ck, const struct mix *m, u32 segment, u32 off,
 	int err = 0;
 
 	while (!err && off < end) {
-		src = off >= m->window ? KVSCK_WINDOW : KVSCK_HOME;
-		until = KVF_MIN(end, src == KVSCK_HOME ? m->window : end);
+		src = off >= m->window && off < m->window_end ? KVSCK_WINDOW : KVSCK_HOME;
+		until = KVF_MIN(end, src == KVSCK_WINDOW ? m->window_end :
+				     off < m->window ? m->window : end);
 		if (m->tail && off < m->tail_at) {
 			until = KVF_MIN(until, m->tail_at);
 		} else if (m->tail && off < m->tail_at + ck->g.block) {
@@ -79,13 +81,14 @@ static int mix_read(struct kvsck *ck, const struct mix *m, u32 segment, u32 off,
 
 /*
  * The i-th mixture for the stretch [off, off + len): all at home; then for each block, the last first,
- * what begins with it in the window; that block in a tail place. False: no more.
+ * what begins with it, or it alone, in the window; that block in a tail place, and what follows at home
+ * or in the window. False: no more.
  */
 static bool mix_nth(const struct kvsck *ck, u32 i, u32 off, u32 len, struct mix *m)
 {
-	u32 per_block = ck->g.window ? 3 : 2, n = blocks_of(ck, off, len), block;
+	u32 per_block = ck->g.window ? 6 : 2, n = blocks_of(ck, off, len), block;
 
-	m->window = m->tail_at = KVSCK_AT_HOME;
+	m->window = m->window_end = m->tail_at = KVSCK_AT_HOME;
 	m->tail = KVSCK_HOME;
 	if (!i--)
 		return true;
@@ -98,8 +101,17 @@ static bool mix_nth(const struct kvsck *ck, u32 i, u32 off, u32 len, struct mix 
 		m->tail_at = block;
 		m->tail = i % per_block ? KVSCK_TAIL1 : KVSCK_TAIL0;
 		break;
-	default:
+	case 2:
 		m->window = block;
+		break;
+	case 3:
+		m->window = block;
+		m->window_end = block + ck->g.block;
+		break;
+	default:
+		m->tail_at = block;
+		m->tail = i % per_block == 4 ? KVSCK_TAIL0 : KVSCK_TAIL1;
+		m->window = block + ck->g.block;
 	}
 	return true;
 }
@@ -128,7 +140,8 @@ static int head_try(struct kvsck *ck, const struct kvf_identity *id, u32 off, co
 
 int kvsck_record_at(struct kvsck *ck, enum kvsck_source src, const struct kvf_identity *id, u32 off)
 {
-	struct mix m = { .window = src == KVSCK_WINDOW ? 0 : KVSCK_AT_HOME, .tail_at = KVSCK_AT_HOME };
+	struct mix m = { .window = src == KVSCK_WINDOW ? 0 : KVSCK_AT_HOME,
+			 .window_end = KVSCK_AT_HOME, .tail_at = KVSCK_AT_HOME };
 
 	if (src == KVSCK_TAIL0 || src == KVSCK_TAIL1) {
 		m.tail = (u8)src;

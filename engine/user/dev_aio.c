@@ -53,7 +53,7 @@ static void aio_put(struct file_dev *f, struct aio_pool *a)
 	pthread_mutex_unlock(&f->grow);
 }
 
-void file_batch_exit(struct file_dev *f)
+void kvp_file_batch_exit(struct file_dev *f)
 {
 	struct aio_pool *a;
 
@@ -67,8 +67,8 @@ void file_batch_exit(struct file_dev *f)
 static int io_plain(struct file_dev *f, struct kvp_io *io, u32 done)
 {
 	if (io->op == KVP_IO_READ)
-		return file_read_raw(f, io->off, io->buf, io->len, done);
-	return file_write_raw(f, io->off, io->buf, io->len, done);
+		return kvp_file_read_raw(f, io->off, io->buf, io->len, done);
+	return kvp_file_write_raw(f, io->off, io->buf, io->len, done);
 }
 
 /* res: bytes, or a negative errno, as the kernel reports it. */
@@ -81,8 +81,8 @@ static int io_finish(struct file_dev *f, struct kvp_io *io, long res)
 	/* What the plain loop knows how to treat: odd ends, EINTR, no O_DIRECT after all. */
 	if (res >= 0 || res == -EINTR || res == -EAGAIN || res == -EINVAL)
 		return io_plain(f, io, 0);
-	return io->op == KVP_IO_READ ? file_read_error(f, io->off, io->len, (int)-res) :
-				       file_write_error(f, "write", io->off, io->len, (int)-res);
+	return io->op == KVP_IO_READ ? kvp_file_read_error(f, io->off, io->len, (int)-res) :
+				       kvp_file_write_error(f, "write", io->off, io->len, (int)-res);
 }
 
 /* Wait for all of what is in flight. False: the context is broken, the results are not known. */
@@ -148,7 +148,7 @@ static int batch_check(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n)
 	for (i = 0; i < n && !err; i++) {
 		err = kvp_dev_check(dev, ios[i].op, ios[i].off, ios[i].buf, ios[i].len);
 		if (!err && ios[i].op == KVP_IO_WRITE)
-			err = file_check_alive(file_of(dev));
+			err = kvp_file_check_alive(file_of(dev));
 	}
 	/* One bad request is no reason to lose the others: they go one by one. */
 	return err;
@@ -168,7 +168,7 @@ static int batch_result(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n)
 	return first;
 }
 
-int file_batch(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n)
+int kvp_file_batch(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n)
 {
 	struct file_dev *f = file_of(dev);
 	struct aio_pool *a = NULL;

@@ -270,8 +270,8 @@ static void file_close(struct kvp_dev *dev)
 {
 	struct file_dev *f = file_of(dev);
 
-	file_window_unmap(f);
-	file_batch_exit(f);
+	kvp_file_window_unmap(f);
+	kvp_file_batch_exit(f);
 	if (f->fd >= 0)
 		close(f->fd); /* and with it the lock */
 	table_remove(f);
@@ -280,16 +280,16 @@ static void file_close(struct kvp_dev *dev)
 }
 
 static const struct kvp_dev_ops file_ops = {
-	.read = file_read,
-	.write = file_write,
-	.batch = file_batch,
-	.flush = file_flush,
-	.allocate = file_allocate,
-	.discard = file_discard,
-	.resize = file_resize,
-	.window_map = file_window_map,
-	.window_store = file_window_store,
-	.allocated = file_allocated,
+	.read = kvp_file_read,
+	.write = kvp_file_write,
+	.batch = kvp_file_batch,
+	.flush = kvp_file_flush,
+	.allocate = kvp_file_allocate,
+	.discard = kvp_file_discard,
+	.resize = kvp_file_resize,
+	.window_map = kvp_file_window_map,
+	.window_store = kvp_file_window_store,
+	.allocated = kvp_file_allocated,
 	.close = file_close,
 };
 

@@ -38,28 +38,28 @@ static inline struct file_dev *file_of(struct kvp_dev *dev)
 }
 
 /* dev_file_io.c */
-int file_read(struct kvp_dev *dev, u64 off, void *buf, u32 len);
-int file_write(struct kvp_dev *dev, u64 off, const void *buf, u32 len, unsigned int flags);
-int file_flush(struct kvp_dev *dev);
-int file_allocate(struct kvp_dev *dev, u64 off, u64 len);
-int file_discard(struct kvp_dev *dev, u64 off, u64 len);
-int file_resize(struct kvp_dev *dev, u64 size);
-u64 file_allocated(struct kvp_dev *dev);
+int kvp_file_read(struct kvp_dev *dev, u64 off, void *buf, u32 len);
+int kvp_file_write(struct kvp_dev *dev, u64 off, const void *buf, u32 len, unsigned int flags);
+int kvp_file_flush(struct kvp_dev *dev);
+int kvp_file_allocate(struct kvp_dev *dev, u64 off, u64 len);
+int kvp_file_discard(struct kvp_dev *dev, u64 off, u64 len);
+int kvp_file_resize(struct kvp_dev *dev, u64 size);
+u64 kvp_file_allocated(struct kvp_dev *dev);
 /* The requests after their check; not counted. done: bytes that were transferred already. */
-int file_read_raw(struct file_dev *f, u64 off, void *buf, u32 len, u32 done);
-int file_write_raw(struct file_dev *f, u64 off, const void *buf, u32 len, u32 done);
-int file_read_error(struct file_dev *f, u64 off, u32 len, int errno_);
-int file_write_error(struct file_dev *f, const char *what, u64 off, u64 len, int errno_);
+int kvp_file_read_raw(struct file_dev *f, u64 off, void *buf, u32 len, u32 done);
+int kvp_file_write_raw(struct file_dev *f, u64 off, const void *buf, u32 len, u32 done);
+int kvp_file_read_error(struct file_dev *f, u64 off, u32 len, int errno_);
+int kvp_file_write_error(struct file_dev *f, const char *what, u64 off, u64 len, int errno_);
 /* -KVE_io_flush when an earlier flush failed. */
-int file_check_alive(struct file_dev *f);
+int kvp_file_check_alive(struct file_dev *f);
 
 /* dev_aio.c */
-int file_batch(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n);
-void file_batch_exit(struct file_dev *f);
+int kvp_file_batch(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n);
+void kvp_file_batch_exit(struct file_dev *f);
 
 /* dev_window.c */
-int file_window_map(struct kvp_dev *dev, u64 off, u32 len);
-int file_window_store(struct kvp_dev *dev, u32 off, const void *buf, u32 len);
-void file_window_unmap(struct file_dev *f);
+int kvp_file_window_map(struct kvp_dev *dev, u64 off, u32 len);
+int kvp_file_window_store(struct kvp_dev *dev, u32 off, const void *buf, u32 len);
+void kvp_file_window_unmap(struct file_dev *f);
 
 #endif

@@ -27,7 +27,7 @@
 /* Never written. In .bss: it costs no memory until it is read, and then one page of zeros each. */
 static u8 zeros[ZERO_PIECE] __attribute__((aligned(4096)));
 
-int file_check_alive(struct file_dev *f)
+int kvp_file_check_alive(struct file_dev *f)
 {
 	if (kvp_unlikely(kvp_load(&f->flush_failed)))
 		return kvp_fail(-KVE_io_flush,
@@ -36,12 +36,12 @@ int file_check_alive(struct file_dev *f)
 	return 0;
 }
 
-int file_read_error(struct file_dev *f, u64 off, u32 len, int errno_)
+int kvp_file_read_error(struct file_dev *f, u64 off, u32 len, int errno_)
 {
 	return kvp_fail_errno(-KVE_io_read, f->dev.name, "read", off, len, errno_);
 }
 
-int file_write_error(struct file_dev *f, const char *what, u64 off, u64 len, int errno_)
+int kvp_file_write_error(struct file_dev *f, const char *what, u64 off, u64 len, int errno_)
 {
 	switch (errno_) {
 	case ENOSPC:
@@ -64,7 +64,7 @@ static void file_fall_back(struct file_dev *f)
 	kvp_store_release(&f->direct, false);
 }
 
-int file_read_raw(struct file_dev *f, u64 off, void *buf, u32 len, u32 done)
+int kvp_file_read_raw(struct file_dev *f, u64 off, void *buf, u32 len, u32 done)
 {
 	bool direct = kvp_load(&f->direct);
 	ssize_t n;
@@ -79,7 +79,7 @@ int file_read_raw(struct file_dev *f, u64 off, void *buf, u32 len, u32 done)
 			continue;
 		}
 		if (n < 0)
-			return file_read_error(f, off, len, errno);
+			return kvp_file_read_error(f, off, len, errno);
 		/* The file was cut behind our back; its new end need not be aligned. */
 		if (n == 0 || (n & (f->dev.align - 1) && done + (u32)n < len))
 			return kvp_fail(-KVE_truncated,
@@ -90,13 +90,13 @@ int file_read_raw(struct file_dev *f, u64 off, void *buf, u32 len, u32 done)
 	return 0;
 }
 
-int file_read(struct kvp_dev *dev, u64 off, void *buf, u32 len)
+int kvp_file_read(struct kvp_dev *dev, u64 off, void *buf, u32 len)
 {
 	int err = kvp_dev_check(dev, KVP_IO_READ, off, buf, len);
 
 	if (err)
 		return err;
-	err = file_read_raw(file_of(dev), off, buf, len, 0);
+	err = kvp_file_read_raw(file_of(dev), off, buf, len, 0);
 	if (!err)
 		kvp_dev_count(dev, KVP_IO_READ, len);
 	return err;
@@ -132,11 +132,11 @@ static int write_loop(struct file_dev *f, u64 off, const void *buf, u32 len, u32
 	return 0;
 }
 
-int file_write_raw(struct file_dev *f, u64 off, const void *buf, u32 len, u32 done)
+int kvp_file_write_raw(struct file_dev *f, u64 off, const void *buf, u32 len, u32 done)
 {
 	int rc = write_loop(f, off, buf, len, &done, 0);
 
-	return rc ? file_write_error(f, "write", off, len, rc) : 0;
+	return rc ? kvp_file_write_error(f, "write", off, len, rc) : 0;
 }
 
 static int flush_raw(struct file_dev *f)
@@ -162,7 +162,7 @@ static int write_fua(struct file_dev *f, u64 off, const void *buf, u32 len)
 		if (rc == 0)
 			return 0;
 		if (rc != EOPNOTSUPP && rc != ENOSYS) {
-			err = file_write_error(f, "durable write", off, len, rc);
+			err = kvp_file_write_error(f, "durable write", off, len, rc);
 			if (err == -KVE_no_space && kvp_load(&f->direct))
 				return err;
 			/* Was it the write, or its flush, and of whose bytes? Take the worse. */
@@ -172,33 +172,33 @@ static int write_fua(struct file_dev *f, u64 off, const void *buf, u32 len)
 		kvp_store(&f->no_dsync, true);
 		done = 0;
 	}
-	err = file_write_raw(f, off, buf, len, 0);
+	err = kvp_file_write_raw(f, off, buf, len, 0);
 	return err ? err : flush_raw(f);
 }
 
-int file_write(struct kvp_dev *dev, u64 off, const void *buf, u32 len, unsigned int flags)
+int kvp_file_write(struct kvp_dev *dev, u64 off, const void *buf, u32 len, unsigned int flags)
 {
 	struct file_dev *f = file_of(dev);
 	int err = kvp_dev_check(dev, KVP_IO_WRITE, off, buf, len);
 
 	if (!err)
-		err = file_check_alive(f);
+		err = kvp_file_check_alive(f);
 	if (err)
 		return err;
-	err = flags & KVP_FUA ? write_fua(f, off, buf, len) : file_write_raw(f, off, buf, len, 0);
+	err = flags & KVP_FUA ? write_fua(f, off, buf, len) : kvp_file_write_raw(f, off, buf, len, 0);
 	if (!err)
 		kvp_dev_count(dev, KVP_IO_WRITE, len);
 	return err;
 }
 
-int file_flush(struct kvp_dev *dev)
+int kvp_file_flush(struct kvp_dev *dev)
 {
 	struct file_dev *f = file_of(dev);
 	int err;
 
 	if (dev->read_only)
 		return 0;
-	err = file_check_alive(f);
+	err = kvp_file_check_alive(f);
 	if (err)
 		return err;
 	kvp_add(&dev->flushes, 1);
@@ -214,7 +214,7 @@ static int write_zeros(struct file_dev *f, u64 off, u64 end)
 
 	for (; off < end; off += piece) {
 		piece = end - off < ZERO_PIECE ? (u32)(end - off) : ZERO_PIECE;
-		err = file_write_raw(f, off, zeros, piece, 0);
+		err = kvp_file_write_raw(f, off, zeros, piece, 0);
 		if (err)
 			return err;
 		kvp_dev_count(&f->dev, KVP_IO_WRITE, piece);
@@ -270,7 +270,7 @@ static int fallocate_range(struct file_dev *f, u64 off, u64 len)
 		f->no_fallocate = true;
 		return 0;
 	}
-	return file_write_error(f, "allocate", off, len, errno);
+	return kvp_file_write_error(f, "allocate", off, len, errno);
 }
 
 static int file_allocate_locked(struct file_dev *f, u64 off, u64 len)
@@ -293,13 +293,13 @@ static int file_allocate_locked(struct file_dev *f, u64 off, u64 len)
 	return 0;
 }
 
-int file_allocate(struct kvp_dev *dev, u64 off, u64 len)
+int kvp_file_allocate(struct kvp_dev *dev, u64 off, u64 len)
 {
 	struct file_dev *f = file_of(dev);
 	int err = kvp_dev_check_range(dev, "allocate", off, len);
 
 	if (!err)
-		err = file_check_alive(f);
+		err = kvp_file_check_alive(f);
 	if (err)
 		return err;
 	if (f->is_block) {
@@ -332,17 +332,17 @@ static int punch(struct file_dev *f, u64 off, u64 len)
 		kvp_store(&f->no_punch, true); /* it was a wish only */
 		return 0;
 	}
-	return file_write_error(f, "discard", off, len, errno);
+	return kvp_file_write_error(f, "discard", off, len, errno);
 }
 
-int file_discard(struct kvp_dev *dev, u64 off, u64 len)
+int kvp_file_discard(struct kvp_dev *dev, u64 off, u64 len)
 {
 	struct file_dev *f = file_of(dev);
 	u64 size = kvp_load(&dev->size), piece, end = off + len;
 	int err = kvp_dev_check_range(dev, "discard", off, len);
 
 	if (!err)
-		err = file_check_alive(f);
+		err = kvp_file_check_alive(f);
 	if (err)
 		return err;
 	if (end > size)
@@ -356,7 +356,7 @@ int file_discard(struct kvp_dev *dev, u64 off, u64 len)
 	return 0;
 }
 
-int file_resize(struct kvp_dev *dev, u64 size)
+int kvp_file_resize(struct kvp_dev *dev, u64 size)
 {
 	struct file_dev *f = file_of(dev);
 	int rc, err;
@@ -366,7 +366,7 @@ int file_resize(struct kvp_dev *dev, u64 size)
 	if (f->is_block || size & (dev->align - 1) || size > INT64_MAX)
 		return kvp_fail(-KVE_invalid, "%s: cannot be resized to %llu bytes", dev->name,
 				size);
-	err = file_check_alive(f);
+	err = kvp_file_check_alive(f);
 	if (err)
 		return err;
 	pthread_mutex_lock(&f->grow);
@@ -374,14 +374,14 @@ int file_resize(struct kvp_dev *dev, u64 size)
 		rc = ftruncate(f->fd, (off_t)size);
 	} while (rc && errno == EINTR);
 	if (rc)
-		err = file_write_error(f, "resize", 0, size, errno);
+		err = kvp_file_write_error(f, "resize", 0, size, errno);
 	else
 		kvp_store(&dev->size, size);
 	pthread_mutex_unlock(&f->grow);
 	return err;
 }
 
-u64 file_allocated(struct kvp_dev *dev)
+u64 kvp_file_allocated(struct kvp_dev *dev)
 {
 	struct file_dev *f = file_of(dev);
 	struct stat st;

@@ -166,7 +166,7 @@ static int populate(u8 *base, u64 len)
 	return 0;
 }
 
-int file_window_map(struct kvp_dev *dev, u64 off, u32 len)
+int kvp_file_window_map(struct kvp_dev *dev, u64 off, u32 len)
 {
 	struct file_dev *f = file_of(dev);
 	struct window *w;
@@ -208,13 +208,13 @@ int file_window_map(struct kvp_dev *dev, u64 off, u32 len)
 	if (rc == 0 && kvp_load(&w->poisoned))
 		rc = EIO;
 	if (rc) {
-		file_window_unmap(f);
-		return file_write_error(f, "fill the window", off, len, rc);
+		kvp_file_window_unmap(f);
+		return kvp_file_write_error(f, "fill the window", off, len, rc);
 	}
 	return 0;
 }
 
-int file_window_store(struct kvp_dev *dev, u32 off, const void *buf, u32 len)
+int kvp_file_window_store(struct kvp_dev *dev, u32 off, const void *buf, u32 len)
 {
 	struct window *w = file_of(dev)->window;
 
@@ -231,7 +231,7 @@ int file_window_store(struct kvp_dev *dev, u32 off, const void *buf, u32 len)
 	return 0;
 }
 
-void file_window_unmap(struct file_dev *f)
+void kvp_file_window_unmap(struct file_dev *f)
 {
 	struct window *w = f->window;
 	u8 *base;

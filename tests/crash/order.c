@@ -16,8 +16,8 @@
  *     refer to, and the log from its replay position to its attested LSN are durable;
  *  R5 the second group gets a superblock only when the first one's is durable; the slot of the newest
  *     durable superblock is not overwritten.
- * Writing the same bytes again breaks no rule: that is how twins are healed and how a recovery that was
- * interrupted repeats itself.
+ * Writing the same bytes again breaks no rule: that is how twins are healed. Nor does writing a log block
+ * home whose records tail places and window hold as well: that is how recovery repairs a torn block.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -28,7 +28,12 @@
 
 #define SECTOR 512u
 #define PROTECT_PAGE 1u
-#define PROTECT_LOG 2u
+#define PROTECT_LOG 2u   /* at or above a replay position */
+#define PROTECT_VALUE 4u /* a live leaf refers to it */
+/* Where log blocks may stand beside home, as bits. */
+#define FROM_PLACE(p) (1u << (p))
+#define FROM_WINDOW 4u
+#define FROM_ALL 7u
 #define SUPERS 8u
 
 struct super_seen {
@@ -39,7 +44,7 @@ struct super_seen {
 
 struct order {
 	const struct sim *trace;
-	u8 *now, *durable, *segment; /* segment: scratch */
+	u8 *now, *durable, *segment, *save; /* segment, save: scratch */
 	u64 now_size, durable_size, cap;
 	u8 *protect; /* one byte for each sector */
 	struct kvf_geometry g;
@@ -160,17 +165,6 @@ static const struct kvf_segment_header *segment_header(const struct order *o, co
 	return h;
 }
 
-/* The segment's bytes with one tail place laid over a block (place -1: none), in o->segment. */
-static void patched(struct order *o, const u8 *image, u32 segment, int place, u32 block)
-{
-	u64 off = (u64)segment << o->g.segment_shift;
-
-	memcpy(o->segment, image + off, o->g.segment);
-	if (place >= 0)
-		memcpy(o->segment + block * o->g.block,
-		       image + o->g.segment + o->g.tail_offset + place * o->g.block, o->g.block);
-}
-
 /* Bytes of the valid record at offset of o->segment, payload too; 0: none. */
 static u32 record_at(const struct order *o, const struct kvf_identity *id, u32 offset)
 {
@@ -188,6 +182,49 @@ static u32 record_at(const struct order *o, const struct kvf_identity *id, u32 o
 	return bytes;
 }
 
+/* Lay what a tail place or the window has over block b of o->segment, the window over what follows too. */
+static void overlay(struct order *o, const u8 *image, u32 b, unsigned int from, bool alone)
+{
+	const u8 *tail = image + o->g.segment, *window = tail + o->g.window_offset;
+	u32 off = b * o->g.block, end = alone ? off + o->g.block : off + o->g.window;
+
+	if (from != FROM_WINDOW) {
+		memcpy(o->segment + off, tail + o->g.tail_offset + (from >> 1) * o->g.block, o->g.block);
+		return;
+	}
+	for (; off < end && off < o->g.segment; off += o->g.block)
+		memcpy(o->segment + off, window + (off & (o->g.window - 1)), o->g.block);
+}
+
+/*
+ * The record at offset with the help of other places; its bytes are put into o->segment, so that the next
+ * one may go on in the same block. 0: none.
+ */
+static u32 record_elsewhere(struct order *o, const u8 *image, const struct kvf_identity *id, u32 offset,
+			    unsigned int sources)
+{
+	unsigned int from, alone;
+	u32 b, bytes;
+
+	for (b = offset / o->g.block; b < o->g.seg_blocks; b++) {
+		for (from = 1; from <= FROM_WINDOW; from *= 2) {
+			if (!(sources & from) || (from == FROM_WINDOW && !o->g.window))
+				continue;
+			for (alone = 0; alone < (from == FROM_WINDOW ? 2 : 1); alone++) {
+				memcpy(o->save, o->segment, o->g.segment);
+				overlay(o, image, b, from, alone);
+				bytes = record_at(o, id, offset);
+				if (bytes)
+					memcpy(o->save + offset, o->segment + offset, bytes);
+				memcpy(o->segment, o->save, o->g.segment);
+				if (bytes)
+					return bytes;
+			}
+		}
+	}
+	return 0;
+}
+
 static void protect(struct order *o, u64 off, u64 len, u8 what)
 {
 	u64 s;
@@ -196,21 +233,27 @@ static void protect(struct order *o, u64 off, u64 len, u8 what)
 		o->protect[s] |= what;
 }
 
-/* Records of one segment from *offset on; true at a SEAL record. mark: protect what they occupy. */
-static bool walk_segment(struct order *o, const struct kvf_super *sb, const struct kvf_identity *id,
-			 u32 *offset, struct log_end *end, bool mark)
+/* Records of one segment from *offset on; true at a SEAL record. mark: protect those that are at home. */
+static bool walk_segment(struct order *o, const u8 *image, const struct kvf_super *sb,
+			 const struct kvf_identity *id, u32 *offset, unsigned int sources, bool mark,
+			 struct log_end *end)
 {
-	u32 replay_inc = le32_to_cpu(sb->replay_incarnation);
-	bool cut = le32_to_cpu(sb->incarnation) != replay_inc && id->incarnation == replay_inc;
-	u32 bytes;
+	u32 replay_inc = le32_to_cpu(sb->replay_incarnation), bytes;
+	bool cut = le32_to_cpu(sb->incarnation) != replay_inc && id->incarnation == replay_inc, home;
 
-	while ((bytes = record_at(o, id, *offset))) {
+	for (;;) {
 		const struct kvf_record *r = (const void *)(o->segment + *offset);
-		u64 lsn = le64_to_cpu(r->lsn);
+		u64 lsn;
 
-		if (cut && r->kind != KVF_RECORD_SEAL && lsn >= le64_to_cpu(sb->cut_lsn))
+		bytes = record_at(o, id, *offset);
+		home = bytes != 0;
+		if (!bytes && sources)
+			bytes = record_elsewhere(o, image, id, *offset, sources);
+		lsn = bytes ? le64_to_cpu(r->lsn) : 0;
+		if (!bytes ||
+		    (cut && r->kind != KVF_RECORD_SEAL && lsn >= le64_to_cpu(sb->cut_lsn)))
 			return false;
-		if (mark)
+		if (mark && home)
 			protect(o, ((u64)id->segment << o->g.segment_shift) + *offset, bytes,
 				PROTECT_LOG);
 		*offset += bytes;
@@ -222,46 +265,16 @@ static bool walk_segment(struct order *o, const struct kvf_super *sb, const stru
 		if (r->kind == KVF_RECORD_SEAL)
 			return true;
 	}
-	return false;
 }
 
-/*
- * The last block of the log at home may be changed while a tail place holds all of its records: a torn
- * write of it loses nothing.
- */
-static void release_twice_held(struct order *o, const u8 *image, const struct kvf_super *sb,
-			       const struct kvf_identity *id, u32 start, const struct log_end *end)
-{
-	u32 block = end->offset ? (end->offset - 1) / o->g.block : 0, from, s;
-	u64 base = ((u64)id->segment << o->g.segment_shift) + (u64)block * o->g.block;
-	struct log_end with;
-	int place;
-
-	for (place = 0; place < 2 && end->segment == id->segment; place++) {
-		memset(&with, 0, sizeof(with));
-		from = start;
-		patched(o, image, id->segment, place, block);
-		walk_segment(o, sb, id, &from, &with, false);
-		if (with.lsn < end->lsn)
-			continue;
-		for (s = 0; s < o->g.block / SECTOR; s++)
-			o->protect[base / SECTOR + s] &= (u8)~PROTECT_LOG;
-	}
-}
-
-/*
- * Walk the log that sb names: at home, and in its last segment with a tail place (-1: none) laid over the
- * block where it would end otherwise, or a block after that (a long record may reach over some).
- */
-static void walk_log(struct order *o, const u8 *image, u64 size, const struct kvf_super *sb, int place,
-		     bool mark, struct log_end *end)
+/* Walk the log that sb names, from home and the other sources (FROM_*; 0: none). */
+static void walk_log(struct order *o, const u8 *image, u64 size, const struct kvf_super *sb,
+		     unsigned int sources, bool mark, struct log_end *end)
 {
 	u32 segment = le32_to_cpu(sb->replay_segment), gen = le32_to_cpu(sb->replay_segment_gen);
-	u32 offset = le32_to_cpu(sb->replay_offset), block, guard, from, start;
+	u32 offset = le32_to_cpu(sb->replay_offset), guard;
 	const struct kvf_segment_header *h;
 	struct kvf_identity id = { 0 };
-	struct log_end best;
-	bool sealed;
 
 	memset(end, 0, sizeof(*end));
 	end->attested = le64_to_cpu(sb->attested_lsn);
@@ -273,21 +286,8 @@ static void walk_log(struct order *o, const u8 *image, u64 size, const struct kv
 		id.segment = segment;
 		id.segment_gen = gen;
 		id.incarnation = le32_to_cpu(h->incarnation);
-		patched(o, image, segment, -1, 0);
-		start = offset;
-		sealed = walk_segment(o, sb, &id, &offset, end, mark);
-		if (mark && !sealed)
-			release_twice_held(o, image, sb, &id, start, end);
-		for (block = offset / o->g.block; place >= 0 && !sealed && block < o->g.seg_blocks;
-		     block++) {
-			best = *end;
-			from = offset;
-			patched(o, image, segment, place, block);
-			sealed = walk_segment(o, sb, &id, &from, &best, false);
-			if (best.lsn > end->lsn)
-				*end = best;
-		}
-		if (!sealed)
+		memcpy(o->segment, image + ((u64)segment << o->g.segment_shift), o->g.segment);
+		if (!walk_segment(o, image, sb, &id, &offset, sources, mark, end))
 			return;
 		segment = le32_to_cpu(h->next_segment);
 		gen = le32_to_cpu(h->next_gen);
@@ -314,35 +314,22 @@ static bool page_good(struct walk *w, u64 block, const struct kvf_ref *ref, u32 
 	return off + len <= w->size && !kvf_page_verify(w->image + off, len, block, &e, &w->o->g);
 }
 
-/* Is the record of the value wholly there, at home or with a tail place? *home: bytes of it at home. */
+/* Is the record of the value wholly there, at home or elsewhere? *home: bytes of it, if all at home. */
 static bool value_there(struct walk *w, const struct kvf_value_ref *v, u32 *home)
 {
-	struct order *o = w->o;
-	u32 segment = le32_to_cpu(v->segment), offset = le32_to_cpu(v->offset), block;
-	const struct kvf_segment_header *h;
+	u32 segment = le32_to_cpu(v->segment), offset = le32_to_cpu(v->offset);
 	struct kvf_identity id = { .segment = segment, .segment_gen = le32_to_cpu(v->segment_gen) };
-	int place;
+	const struct kvf_segment_header *h;
+	struct order *o = w->o;
 
 	memcpy(id.uuid, w->sb->uuid, 16);
 	h = segment_header(o, w->image, w->size, w->sb, segment, id.segment_gen);
 	if (!h || offset >= o->g.segment)
 		return false;
 	id.incarnation = le32_to_cpu(h->incarnation);
-	for (place = -1; place < 2; place++) {
-		u32 last = offset + le16_to_cpu(v->head_len) + le32_to_cpu(v->payload_len);
-
-		block = place < 0 ? o->g.seg_blocks - 1 : offset / o->g.block;
-		for (; block < o->g.seg_blocks && (place < 0 || block * o->g.block < last); block++) {
-			patched(o, w->image, segment, place, block);
-			*home = record_at(o, &id, offset);
-			if (!*home)
-				continue;
-			if (place >= 0)
-				*home = block * o->g.block > offset ? block * o->g.block - offset : 0;
-			return true;
-		}
-	}
-	return false;
+	memcpy(o->segment, w->image + ((u64)segment << o->g.segment_shift), o->g.segment);
+	*home = record_at(o, &id, offset);
+	return *home || record_elsewhere(o, w->image, &id, offset, FROM_ALL);
 }
 
 static void walk_value(struct walk *w, const u8 *cell, u32 len, u8 flags)
@@ -359,7 +346,7 @@ static void walk_value(struct walk *w, const u8 *cell, u32 len, u8 flags)
 	there = value_there(w, &v, &home);
 	if (w->mark && home)
 		protect(w->o, ((u64)le32_to_cpu(v.segment) << w->o->g.segment_shift) +
-				      le32_to_cpu(v.offset), home, PROTECT_LOG);
+				      le32_to_cpu(v.offset), home, PROTECT_VALUE);
 	else if (!w->mark && !there)
 		breaks(w->o, "R4: superblock %llu refers to a value at segment %u offset %u that is not durable",
 		       (u64)le64_to_cpu(w->sb->seq), le32_to_cpu(v.segment), le32_to_cpu(v.offset));
@@ -446,13 +433,33 @@ static void protect_all(struct order *o)
 		    le64_to_cpu(s->sb.generation) < le64_to_cpu(both->sb.oldest_intact))
 			continue;
 		walk_super(&w);
-		walk_log(o, o->durable, o->durable_size, &s->sb, -1, true, &end);
+		walk_log(o, o->durable, o->durable_size, &s->sb, 0, true, &end);
 	}
 }
 
 static bool same_bytes(const struct order *o, u64 off, const u8 *data, u64 len)
 {
 	return off + len <= o->now_size && !memcmp(o->now + off, data, len);
+}
+
+/*
+ * Would the log reach as far if this sector were lost, because tail places and window hold the same? Then
+ * a recovery may write it home again.
+ */
+static bool redundant(struct order *o, u64 off)
+{
+	const struct super_seen *sb = newest(o, false);
+	struct log_end whole, without;
+	u8 sector[SECTOR];
+
+	if (!sb)
+		return false;
+	walk_log(o, o->durable, o->durable_size, &sb->sb, FROM_ALL, false, &whole);
+	memcpy(sector, o->durable + off, SECTOR);
+	memset(o->durable + off, 0x5a, SECTOR);
+	walk_log(o, o->durable, o->durable_size, &sb->sb, FROM_ALL, false, &without);
+	memcpy(o->durable + off, sector, SECTOR);
+	return without.lsn >= whole.lsn;
 }
 
 static void check_protected(struct order *o, u64 off, u64 len, const u8 *data)
@@ -463,7 +470,8 @@ static void check_protected(struct order *o, u64 off, u64 len, const u8 *data)
 		u64 from = s * SECTOR < off ? off : s * SECTOR;
 		u64 to = (s + 1) * SECTOR > off + len ? off + len : (s + 1) * SECTOR;
 
-		if (!o->protect[s] || (data && same_bytes(o, from, data + (from - off), to - from)))
+		if (!o->protect[s] || (data && same_bytes(o, from, data + (from - off), to - from)) ||
+		    (o->protect[s] == PROTECT_LOG && redundant(o, s * SECTOR)))
 			continue;
 		breaks(o, "%s: write of %llu bytes at %llu changes sector %llu (segment %llu offset %llu)",
 		       o->protect[s] & PROTECT_PAGE ? "R1 page in use" : "R2 durable log", len, off, s,
@@ -476,7 +484,7 @@ static void check_tail(struct order *o, u64 off, u64 len, const u8 *data)
 {
 	const struct super_seen *sb = newest(o, false);
 	u64 places = o->g.segment + o->g.tail_offset, at;
-	struct log_end home, with[2];
+	struct log_end all, without;
 	int place;
 
 	if (!sb || off >= places + 2 * o->g.block || off + len <= places)
@@ -485,15 +493,13 @@ static void check_tail(struct order *o, u64 off, u64 len, const u8 *data)
 		at = places + place * o->g.block;
 		if (off + len <= at || off >= at + o->g.block || same_bytes(o, off, data, len))
 			continue;
-		walk_log(o, o->durable, o->durable_size, &sb->sb, -1, false, &home);
-		walk_log(o, o->durable, o->durable_size, &sb->sb, place, false, &with[place]);
-		walk_log(o, o->durable, o->durable_size, &sb->sb, !place, false, &with[!place]);
-		if (with[place].lsn >= with[place].attested && home.lsn < with[place].attested &&
-		    with[!place].lsn < with[place].attested)
+		walk_log(o, o->durable, o->durable_size, &sb->sb, FROM_ALL, false, &all);
+		walk_log(o, o->durable, o->durable_size, &sb->sb, FROM_ALL & ~FROM_PLACE(place), false,
+			 &without);
+		if (all.lsn >= all.attested && without.lsn < all.attested)
 			breaks(o,
 			       "R3: tail place %d is overwritten: the log then ends at LSN %llu, below attested %llu",
-			       place, home.lsn > with[!place].lsn ? home.lsn : with[!place].lsn,
-			       with[place].attested);
+			       place, without.lsn, all.attested);
 	}
 }
 
@@ -502,21 +508,15 @@ static void check_references(struct order *o, const struct kvf_super *sb)
 {
 	struct walk w = { .o = o, .image = o->durable, .size = o->durable_size, .sb = sb };
 	struct log_end end;
-	u64 reach = 0;
-	int place;
 
 	walk_super(&w);
 	if (le64_to_cpu(sb->attested_lsn) < le64_to_cpu(sb->replay_lsn) ||
 	    le32_to_cpu(sb->flags) & KVF_SUPER_CLEAN)
 		return;
-	for (place = -1; place < 2; place++) {
-		walk_log(o, o->durable, o->durable_size, sb, place, false, &end);
-		if (end.lsn > reach)
-			reach = end.lsn;
-	}
-	if (reach < le64_to_cpu(sb->attested_lsn) && !o->g.window)
+	walk_log(o, o->durable, o->durable_size, sb, FROM_ALL, false, &end);
+	if (end.lsn < le64_to_cpu(sb->attested_lsn))
 		breaks(o, "R4: superblock %llu attests LSN %llu, the durable log ends at %llu",
-		       (u64)le64_to_cpu(sb->seq), (u64)le64_to_cpu(sb->attested_lsn), reach);
+		       (u64)le64_to_cpu(sb->seq), (u64)le64_to_cpu(sb->attested_lsn), end.lsn);
 }
 
 static void check_super(struct order *o, u64 off, u64 len, const u8 *data)
@@ -613,9 +613,10 @@ size_t order_check(const struct sim *trace, const u8 *base, u64 base_size, char 
 
 	o.now = calloc(1, o.cap);
 	o.durable = calloc(1, o.cap);
-	o.segment = malloc(KVF_SEGMENT_MAX < o.cap ? KVF_SEGMENT_MAX : o.cap);
+	o.segment = malloc(o.cap);
+	o.save = malloc(o.cap);
 	o.protect = calloc(1, o.cap / SECTOR + 1);
-	if (!o.now || !o.durable || !o.segment || !o.protect)
+	if (!o.now || !o.durable || !o.segment || !o.save || !o.protect)
 		abort();
 	memcpy(o.now, base, base_size);
 	memcpy(o.durable, base, base_size);
@@ -625,6 +626,7 @@ size_t order_check(const struct sim *trace, const u8 *base, u64 base_size, char 
 	free(o.now);
 	free(o.durable);
 	free(o.segment);
+	free(o.save);
 	free(o.protect);
 	return o.broken ? i : 0;
 }

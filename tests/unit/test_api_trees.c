@@ -63,9 +63,10 @@ END_TEST
 
 START_TEST(tree_names_are_checked)
 {
-	static const char *const bad[] = { "", "a\nb", "\x7f", "\x1f", "\xff", "\xc3", "a\xc0\xaf", "\xed\xa0\x80",
-					   "\xf4\x90\x80\x80", "x\xe2\x82" };
-	static const char *const good[] = { "a", " ", "\xc3\xa9t\xc3\xa9", "\xf0\x9f\x8c\xb2", "a/b", "main2", "\"" };
+	static const char *const bad[] = { "", "a\nb", "\x7f", "\x1f", "\xff", "\xc3", "a\xc0\xaf",
+					   "\xed\xa0\x80", "\xf4\x90\x80\x80", "x\xe2\x82" };
+	static const char *const good[] = { "a", " ", "\xc3\xa9t\xc3\xa9", "\xf0\x9f\x8c\xb2", "a/b", "main2",
+					    "\"" };
 	struct volume v;
 	char name[80];
 	kv_tree *t;
@@ -702,7 +703,8 @@ START_TEST(trees_shrink_and_grow)
 		ok(kv_stat(v.db, &full));
 		for (i = 0; i < n; i++) {
 			key = order == 0 ? i : order == 1 ? n - 1 - i :
-			      order == 2 ? (uint32_t)(((uint64_t)i * 7919) % n) : (i % 2 ? i / 2 : n - 1 - i / 2);
+			      order == 2 ? (uint32_t)(((uint64_t)i * 7919) % n) :
+			      i % 2 ? i / 2 : n - 1 - i / 2;
 			key = __builtin_bswap32(key);
 			ok(kv_del(v.db, NULL, &key, 4, KV_MEMORY));
 			if (i == n / 2)
@@ -726,6 +728,7 @@ static Suite *suite(void)
 	Suite *s = suite_create("api_trees");
 	TCase *t = tcase_create("trees");
 
+	tcase_set_timeout(t, 400); /* a sanitizer on a busy machine */
 	tcase_add_loop_test(t, trees_are_named_listed_and_apart, 0, WORLDS);
 	tcase_add_loop_test(t, tree_names_are_checked, 0, WORLDS);
 	tcase_add_loop_test(t, drop_and_make_again, 0, WORLDS);

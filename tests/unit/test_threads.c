@@ -65,7 +65,8 @@ static size_t group_key(char *key, unsigned int group, unsigned int i)
 }
 
 /* Number, group, then bytes that follow from both; the length makes some separated. */
-static size_t group_value(uint8_t *value, unsigned int group, unsigned int i, uint64_t number, uint32_t inline_max)
+static size_t group_value(uint8_t *value, unsigned int group, unsigned int i, uint64_t number,
+			  uint32_t inline_max)
 {
 	size_t len = 24 + (i % 5 == 0 ? inline_max : (i * 7) % 90);
 
@@ -76,7 +77,8 @@ static size_t group_value(uint8_t *value, unsigned int group, unsigned int i, ui
 	return len;
 }
 
-static uint64_t value_check(const void *bytes, size_t len, unsigned int group, unsigned int i, uint32_t inline_max)
+static uint64_t value_check(const void *bytes, size_t len, unsigned int group, unsigned int i,
+			    uint32_t inline_max)
 {
 	uint8_t want[4096];
 	uint64_t number;
@@ -158,7 +160,8 @@ static void getter(struct world *w, unsigned int id)
 		i = (unsigned int)(n * 11 + id) % GROUP_KEYS;
 		n++;
 		before = __atomic_load_n(&w->acked[group], __ATOMIC_SEQ_CST);
-		ok(kv_get_into(w->v.db, tree_of(w, i), key, group_key(key, group, i), buf, sizeof(buf), &len));
+		ok(kv_get_into(w->v.db, tree_of(w, i), key, group_key(key, group, i), buf, sizeof(buf),
+			       &len));
 		number = value_check(buf, len, group, i, w->v.st.inline_max);
 		must(number >= before);
 		must(number <= __atomic_load_n(&w->issued[group], __ATOMIC_SEQ_CST));
@@ -238,12 +241,13 @@ static void mover(struct world *w, unsigned int id)
 {
 	char key[16];
 	uint64_t n = 0;
+	size_t len;
 
 	while (running(w)) {
-		ok(kv_inc(w->v.db, NULL, key, (size_t)sprintf(key, "c%u", (unsigned int)(n * 3 + id) % COUNTERS), -1,
-			  NULL, KV_MEMORY));
-		ok(kv_inc(w->v.db, NULL, key, (size_t)sprintf(key, "c%u", (unsigned int)(n * 7 + id) % COUNTERS), 1,
-			  NULL, n % 16 ? KV_MEMORY : 0));
+		len = (size_t)sprintf(key, "c%u", (unsigned int)(n * 3 + id) % COUNTERS);
+		ok(kv_inc(w->v.db, NULL, key, len, -1, NULL, KV_MEMORY));
+		len = (size_t)sprintf(key, "c%u", (unsigned int)(n * 7 + id) % COUNTERS);
+		ok(kv_inc(w->v.db, NULL, key, len, 1, NULL, n % 16 ? KV_MEMORY : 0));
 		n++;
 	}
 	__atomic_add_fetch(&w->incs, 2 * n, __ATOMIC_RELAXED);
