@@ -128,7 +128,7 @@ each 'and not written' 5 'newer|read-only' "$tmp/ro.kv" "${writers[@]}"
 size=$(stat -c %s "$good")
 for part in 1 2 3; do
 	head -c $((size * part / 4)) "$good" > "$tmp/cut$part.kv"
-	each "truncated to $part/4: writers" 4 'superblock' "$tmp/cut$part.kv" "${writers[@]}"
+	each "truncated to $part/4: writers" 4 'superblock|log' "$tmp/cut$part.kv" "${writers[@]}"
 	each "truncated to $part/4: check" 4 . "$tmp/cut$part.kv" check
 done
 head -c $((size - 4096)) "$good" > "$tmp/cut.kv"

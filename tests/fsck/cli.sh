@@ -37,6 +37,17 @@ is 'a filled volume is clean' "$code" 0
 like '-v counts its entries' "$(cat "$tmp/out")" ' 201 entries'
 like '-v counts its large values' "$(cat "$tmp/out")" ' 1 large values'
 
+# ---- length (CONTRACT C14) ---------------------------------------------------------------------------
+
+cp "$tmp/a.kv" "$tmp/long.kv"
+head -c 8192 /dev/zero >> "$tmp/long.kv"
+status kvs-fsck -n -v "$tmp/long.kv"
+like 'longer than it says: volume_long' "$(cat "$tmp/out")" '804 volume_long'
+head -c $(($(stat -c %s "$tmp/a.kv") - 600000)) "$tmp/a.kv" > "$tmp/short.kv"
+status kvs-fsck -n -v "$tmp/short.kv"
+is 'shorter than it says: 4' "$code" 4
+like 'and says volume_short' "$(cat "$tmp/out")" '801 volume_short'
+
 # ---- -n writes nothing (C17) -------------------------------------------------------------------------
 
 sum=$(sha256sum < "$tmp/a.kv")
