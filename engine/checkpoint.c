@@ -215,17 +215,24 @@ static int round_run(struct kv_db *db, const struct kve_logpos *at, bool clean)
 
 int kve_checkpoint(struct kv_db *db, const struct kve_logpos *at, bool clean, bool force)
 {
+	bool full;
 	int err;
 
 	kvp_mutex_lock(&db->ckpt_lock);
 	err = kvp_load(&db->degraded) ? -KVE_degraded : 0;
 	if (err || (!force && !db->changed))
 		goto out;
+	/* It may have been full for a moment only. */
+	if (db->space.host_full)
+		kve_space_reserve(db);
+	full = db->space.host_full;
 	err = round_run(db, at, clean);
-	/* The file system is full: once more, with what is backed already. */
-	if (err == -KVE_no_space && db->dev->growable && !db->space.host_full) {
-		kve_space_host_full(db, true);
+	/* The file system is full: once more, with what is backed already. Or it was full, and is no more. */
+	if (err == -KVE_no_space && db->dev->growable) {
+		kve_space_host_full(db, !full);
 		err = round_run(db, at, clean);
+		if (err == -KVE_no_space)
+			kve_space_host_full(db, true);
 	}
 	if (!err) {
 		kvp_add(&db->checkpoints, 1u);

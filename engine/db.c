@@ -145,8 +145,10 @@ static int size_check(struct kv_db *db)
 	if (db->dev->size >= want)
 		return 0;
 	if (!db->read_only)
-		return kve_fail(db, KVE_truncated, "%llu bytes, its superblock says %llu; open it read-only to "
-				"save what is left: 'kvs dump %s'", db->dev->size, want, db->dev->name);
+		return kve_fail(db, KVE_truncated,
+				"%llu bytes, its superblock says %llu; open it read-only to "
+				"save what is left: 'kvs dump %s'",
+				db->dev->size, want, db->dev->name);
 	kvp_log(&db->logger, KVP_LOG_WARN, "%s: %llu bytes, its superblock says %llu: salvage only",
 		db->dev->name, db->dev->size, want);
 	return 0;

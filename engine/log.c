@@ -658,6 +658,8 @@ static int sync_group(struct kv_db *db)
 	}
 	if (!fua && !KVP_BUG("close-no-sync")) {
 		err = kvp_dev_flush(db->dev);
+		if (err && KVP_BUG("retry-flush"))
+			err = kvp_dev_flush(db->dev);
 		if (err)
 			return kve_degrade(db, KVE_indeterminate, "flush of the log failed");
 	}

@@ -155,8 +155,10 @@ static int reserve_back(struct kv_db *db)
 	u32 nr, have = backed_free(db);
 	int err = 0;
 
-	if (sp->nr < RESERVE_FROM)
+	if (sp->nr < RESERVE_FROM) {
+		sp->host_full = false;
 		return 0;
+	}
 	for (; have <= RESERVE_BACKED && !err; have++) {
 		nr = unbacked_free(db);
 		if (nr == KVF_NO_SEGMENT) {

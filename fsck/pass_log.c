@@ -32,7 +32,8 @@ static int at_end(struct kvsck *ck, struct log *lg, int finding)
 	int err;
 
 	lg->end = true;
-	/* The end of the file is an end as any other: growth that was not synced. pass_super judges its size. */
+	/* The end of the file is an end as any other: growth that was not synced. pass_super judges its
+	 * size. */
 	if (finding == KVF_F_io_error) {
 		kvsck_problem(ck, finding, &w, "LSN %llu: whether the log ends here cannot be told", lg->lsn);
 		return 0;

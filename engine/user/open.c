@@ -101,9 +101,12 @@ static int create_on(struct kvp_dev *dev, const kv_options *opt)
 		if (!err)
 			err = volume ? -KVE_exists : -KVE_foreign;
 		if (err == -KVE_exists || err == -KVE_foreign)
-			kvp_snprintf(kvp_error_text(), KVP_ERROR_BYTES, "%s: %s; nothing was changed (--force "
-				     "overwrites it)", dev->name,
-				     volume ? "a volume is there already" : "holds data that is no volume");
+			kvp_snprintf(kvp_error_text(), KVP_ERROR_BYTES,
+				     "%s: %s; nothing was changed (--force "
+				     "overwrites it)",
+				     dev->name,
+				     volume ? "a volume is there already"
+					    : "holds data that is no volume");
 	}
 	if (!err && dev->growable && dev->size)
 		err = kvp_dev_resize(dev, 0);

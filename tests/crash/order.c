@@ -348,7 +348,9 @@ static void walk_value(struct walk *w, const u8 *cell, u32 len, u8 flags)
 		protect(w->o, ((u64)le32_to_cpu(v.segment) << w->o->g.segment_shift) +
 				      le32_to_cpu(v.offset), home, PROTECT_VALUE);
 	else if (!w->mark && !there)
-		breaks(w->o, "R4: superblock %llu refers to a value at segment %u offset %u that is not durable",
+		breaks(w->o,
+		       "R4: superblock %llu refers to a value at segment %u offset %u that is not "
+		       "durable",
 		       (u64)le64_to_cpu(w->sb->seq), le32_to_cpu(v.segment), le32_to_cpu(v.offset));
 }
 
@@ -368,7 +370,9 @@ static void walk_page(struct walk *w, const struct kvf_ref *ref, u32 tree, unsig
 		if (page_good(w, blocks[i], ref, tree))
 			page = w->image + (blocks[i] << w->o->g.block_shift);
 		else if (!w->mark)
-			breaks(w->o, "R4: superblock %llu refers to a page of tree %u at block %llu that is not durable",
+			breaks(w->o,
+			       "R4: superblock %llu refers to a page of tree %u at block %llu that "
+			       "is not durable",
 			       (u64)le64_to_cpu(w->sb->seq), tree, blocks[i]);
 	}
 	if (!page || depth >= KVF_DEPTH_MAX)
@@ -498,7 +502,8 @@ static void check_tail(struct order *o, u64 off, u64 len, const u8 *data)
 			 &without);
 		if (all.lsn >= all.attested && without.lsn < all.attested)
 			breaks(o,
-			       "R3: tail place %d is overwritten: the log then ends at LSN %llu, below attested %llu",
+			       "R3: tail place %d is overwritten: the log then ends at LSN %llu, "
+			       "below attested %llu",
 			       place, without.lsn, all.attested);
 	}
 }
@@ -536,11 +541,15 @@ static void check_super(struct order *o, u64 off, u64 len, const u8 *data)
 				if (o->supers[i].sb.seq == sb->seq)
 					s = &o->supers[i];
 			if (s && s->here && !s->durable[!group])
-				breaks(o, "R5: superblock %llu goes to group %c before that of group %c is durable",
+				breaks(o,
+				       "R5: superblock %llu goes to group %c before that of group "
+				       "%c is durable",
 				       (u64)le64_to_cpu(sb->seq), 'A' + group, 'A' + !group);
 			if (top && !top->durable[!group] &&
 			    kvf_super_offset(&o->g, le64_to_cpu(top->sb.seq), group) == off)
-				breaks(o, "R5: the only durable copy of the newest superblock %llu is overwritten",
+				breaks(o,
+				       "R5: the only durable copy of the newest superblock %llu is "
+				       "overwritten",
 				       (u64)le64_to_cpu(top->sb.seq));
 		}
 	}

@@ -353,7 +353,8 @@ int main(int argc, char **argv)
 		one(&c);
 	else
 		run_workers(&c);
-	tap_diag("%llu workloads, %llu states generated, %llu unique judged, of these %llu in or after recovery",
+	tap_diag("%llu workloads, %llu states generated, %llu unique judged, of these %llu in or "
+		 "after recovery",
 		 shared->done, n->generated, n->states, n->second);
 	tap_diag("%llu traces checked for order, %llu fsck runs, %llu read-only opens, %llu s",
 		 n->orders, n->fsck, n->readonly, now_s() - begin);

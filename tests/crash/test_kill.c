@@ -417,8 +417,9 @@ int main(int argc, char **argv)
 		tap_diag("kill %llu: %s\n# the image is kept: %s", n, s->why, path);
 	else
 		unlink(path);
-	tap_ok(good && s->total > kills, "CONTRACT C2, row H17: %llu kills, %llu changes acknowledged, nothing lost",
-	       n, s->total);
+	tap_ok(good && s->total > kills,
+	       "CONTRACT C2, row H17: %llu kills, %llu changes acknowledged, nothing lost", n,
+	       s->total);
 	for (n = 0; n < THREADS; n++)
 		oracle_free(&s->o[n]);
 	free(s->buf);

@@ -377,6 +377,7 @@ START_TEST(other_files)
 		kvf_super_seal(sb, im.slot[i]);
 	}
 	ck_assert_int_eq(judge(&m, 0, &seen), -KVE_unsupported);
+	ck_assert_uint_gt(seen.rep.by_code[KVF_F_super_ro_compat], 0);
 	/* every superblock damaged: a volume all the same */
 	for (i = 0; i < 8; i++)
 		im.bytes[im.slot[i] + 200] ^= 1;

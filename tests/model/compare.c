@@ -184,8 +184,9 @@ struct compare {
 static int differ(struct compare *x, const char *what, const void *key, size_t klen, int err)
 {
 	snprintf(x->why, ORACLE_WHY, "tree '%s', state %llu%s: %s at key '%s' (%s: %s)", x->name,
-		 (unsigned long long)x->at, x->r ? " (frozen)" : "", what, key ? oracle_key_text(key, klen) : "(none)",
-		 kv_strerror(err), err ? kv_last_error() : "");
+		 (unsigned long long)x->at, x->r ? " (frozen)" : "", what,
+		 key ? oracle_key_text(key, klen) : "(none)", kv_strerror(err),
+		 err ? kv_last_error() : "");
 	return -1;
 }
 
