@@ -433,7 +433,7 @@ static inline u64 kve_gen_now(const struct kv_tree *t)
 	return t->system ? t->db->ckpt_gen : t->db->open_gen;
 }
 
-/* ---- tree.c, tree_change.c, tree_split.c --------------------------------------------------------------------- */
+/* ---- tree.c, tree_change.c, tree_split.c --------------------------------------------------------- */
 
 /* Image of a frame, or head of a tree, at a generation. */
 struct kve_image {
