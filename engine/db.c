@@ -369,7 +369,7 @@ static int db_create(struct kv_db *db, const kv_options *opt)
 	if (!err)
 		err = kve_checkpoint(db, NULL, true, true);
 	if (!err)
-		kve_super_copy(db);
+		err = kve_super_copy(db);
 	return err;
 }
 
@@ -397,7 +397,7 @@ static int db_finish(struct kv_db *db)
 		return -KVE_degraded;
 	err = kve_checkpoint(db, NULL, true, true);
 	if (!err)
-		kve_super_copy(db);
+		err = kve_super_copy(db);
 	return err;
 }
 

@@ -297,8 +297,8 @@ int kve_enter(struct kv_db *db, bool write);
 int kve_super_load(struct kv_db *db);
 /* Write sb as next in the ring: group A, flush, group B, flush. Sets seq; db->sb on success. */
 int kve_super_write(struct kv_db *db, struct kvf_super *sb);
-/* The copy at the end of the volume. Best effort. */
-void kve_super_copy(struct kv_db *db);
+/* The copy at the end of the volume: a failed write is only logged, a failed flush is an error. */
+int kve_super_copy(struct kv_db *db);
 /* Before the first change: the volume is not clean any more. Writer lock. */
 int kve_super_mark(struct kv_db *db);
 

@@ -218,21 +218,25 @@ int kve_super_write(struct kv_db *db, struct kvf_super *sb)
 	return 0;
 }
 
-void kve_super_copy(struct kv_db *db)
+int kve_super_copy(struct kv_db *db)
 {
 	u8 *buf = kvp_iobuf_alloc(db->geo.block);
 	u64 off = kve_segment_offset(db, (u32)le64_to_cpu(db->sb.segments));
 	struct kvf_super sb = db->sb;
+	int err = 0;
 
 	if (buf && off + db->geo.block <= db->dev->size) {
 		kvf_super_seal(&sb, off);
 		memset(buf, 0, db->geo.block);
 		memcpy(buf, &sb, sizeof(sb));
-		if (kvp_dev_write(db->dev, off, buf, db->geo.block, 0) || kvp_dev_flush(db->dev))
+		if (kvp_dev_write(db->dev, off, buf, db->geo.block, 0))
 			kvp_log(&db->logger, KVP_LOG_WARN, "%s: the copy of the superblock at the end "
 				"of the volume could not be written", db->dev->name);
+		else if (kvp_dev_flush(db->dev))
+			err = kve_degrade(db, KVE_indeterminate, "flush behind the superblock's copy failed");
 	}
 	kvp_iobuf_free(buf, db->geo.block);
+	return err;
 }
 
 int kve_super_mark(struct kv_db *db)
