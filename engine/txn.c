@@ -75,8 +75,9 @@ static int space_credit(struct kv_db *db, bool privileged)
 			return 0;
 		err = checkpoint_wait(db);
 	}
-	/* As long as a few pages can be written, deleting goes on. */
-	if (!err && privileged && kve_space_avail(db, true) >= 4ull * db->geo.frame)
+	/* As long as what is dirty and a few pages more can be written, deleting goes on. */
+	if (!err && privileged &&
+	    kve_space_avail(db, true) >= space_need(db, true) - (KVF_DEPTH_MAX - 4) * db->geo.frame)
 		return 0;
 	if (!err && kve_space_avail(db, privileged) < space_need(db, privileged))
 		err = kve_fail(db, KVE_no_space, "the volume is full; delete something, or enlarge it");
