@@ -511,7 +511,7 @@ END_TEST
 
 static int cell_of(u8 flags, const void *bytes, u32 len)
 {
-	u8 *exact = malloc(len + 1);
+	u8 *exact = calloc(1, len + 1);
 	int finding;
 
 	/* cells stand at any alignment */
