@@ -556,7 +556,7 @@ static void fill_super(struct build *b, struct kvf_super *sb, u64 seq)
 	sb->attested_lsn = cpu_to_le64(b->replay_lsn - 1);
 	if (is(b, IMAGE_LOG_PAYLOAD))
 		sb->attested_lsn = cpu_to_le64(b->replay_lsn);
-	if (is(b, IMAGE_LOG_GAP))
+	if (is(b, IMAGE_LOG_GAP) || is(b, IMAGE_LOG_CUT))
 		sb->attested_lsn = cpu_to_le64(b->im->end_lsn);
 	if (is(b, IMAGE_LOG_CLEAN))
 		sb->flags = cpu_to_le32(KVF_SUPER_CLEAN);

@@ -78,7 +78,7 @@ enum image_fault {
 	IMAGE_LOG_PAYLOAD_TAIL, /* bad payload of the last record, not attested: a note */
 	IMAGE_LOG_GAP,	     /* the superblock attests more than the log holds */
 	IMAGE_LOG_GAP_LATER, /* a bad record, and a later one attests it */
-	IMAGE_LOG_CUT,	     /* cut behind the end of the log */
+	IMAGE_LOG_CUT,	     /* cut and attested behind the end of the log */
 	IMAGE_LOG_CUT_GOOD,  /* cut in the middle: good */
 	IMAGE_LOG_TAIL0,     /* the block of the last records stands in tail place 0 only: good */
 	IMAGE_LOG_TAIL1,     /* in tail place 1: good */
