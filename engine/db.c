@@ -135,6 +135,19 @@ static int window_open(struct kv_db *db)
 	return err == -KVE_unsupported ? 0 : err;
 }
 
+int kve_cut_short(struct kv_db *db, u64 want)
+{
+	if (!db->read_only)
+		return kve_fail(db, KVE_truncated,
+				"%llu bytes, but it had %llu; open it read-only to save what is left: "
+				"'kvs dump %s'",
+				db->dev->size, want, db->dev->name);
+	/* Not an error of this call, but of the volume: whoever asks for its health is told. */
+	(void)kve_degrade(db, KVE_truncated, "%llu bytes, but it had %llu: salvage only, the newest changes "
+			  "may be missing", db->dev->size, want);
+	return 0;
+}
+
 static int size_check(struct kv_db *db)
 {
 	u64 want = le64_to_cpu(db->sb.segments) << db->geo.segment_shift;
@@ -142,16 +155,7 @@ static int size_check(struct kv_db *db)
 	if (db->dev->align > db->geo.block)
 		return kve_fail(db, KVE_unsupported, "blocks of %u bytes on a medium with sectors of %u",
 				db->geo.block, db->dev->align);
-	if (db->dev->size >= want)
-		return 0;
-	if (!db->read_only)
-		return kve_fail(db, KVE_truncated,
-				"%llu bytes, its superblock says %llu; open it read-only to "
-				"save what is left: 'kvs dump %s'",
-				db->dev->size, want, db->dev->name);
-	kvp_log(&db->logger, KVP_LOG_WARN, "%s: %llu bytes, its superblock says %llu: salvage only",
-		db->dev->name, db->dev->size, want);
-	return 0;
+	return db->dev->size < want ? kve_cut_short(db, want) : 0;
 }
 
 static int db_load(struct kv_db *db)

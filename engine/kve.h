@@ -294,6 +294,8 @@ int kve_enter(struct kv_db *db, bool write);
 /* ---- super.c --------------------------------------------------------------------------------- */
 
 /* Choose the newest superblock whose roots verify: db->sb, db->geo. */
+/* The file lacks what it had up to byte want: an error, or, read-only, bad health and 0. */
+int kve_cut_short(struct kv_db *db, u64 want);
 int kve_super_load(struct kv_db *db);
 /* Write sb as next in the ring: group A, flush, group B, flush. Sets seq; db->sb on success. */
 int kve_super_write(struct kv_db *db, struct kvf_super *sb);

@@ -152,7 +152,13 @@ static int segment_enter(struct kve_scan *sc)
 	struct kvf_identity id;
 	int err;
 
-	if (sc->pos.segment < KVF_SEG_FIRST || segment_bytes(sc) < db->geo.block)
+	if (sc->pos.segment < KVF_SEG_FIRST || sc->pos.segment == KVF_NO_SEGMENT)
+		return -KVE_end;
+	err = segment_bytes(sc) < db->geo.segment ?
+	      kve_cut_short(db, kve_segment_offset(db, sc->pos.segment + 1)) : 0;
+	if (err)
+		return err;
+	if (segment_bytes(sc) < db->geo.block)
 		return -KVE_end;
 	err = kvp_dev_read(db->dev, kve_segment_offset(db, sc->pos.segment), sc->img, db->geo.block);
 	if (err)

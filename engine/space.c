@@ -12,6 +12,7 @@
 #define RESERVE_SEGMENTS 3u /* 2 LOG and 1 TREE, of a volume with a limit */
 #define RESERVE_BACKED 8u   /* of an image that ends with its file system: closing takes some as well */
 #define RESERVE_FROM 32u    /* smaller images have none but what they are created with */
+#define GROW_BYTES (64u << 20) /* at once, at most */
 
 void kve_identity_set(struct kv_db *db)
 {
@@ -98,20 +99,29 @@ static u32 reserve_segments(const struct kv_db *db)
 	return KVF_MAX(RESERVE_SEGMENTS, db->space.nr / 100);
 }
 
+/*
+ * The volume grows by a quarter of itself at most, so that growing is rare. The new size is durable before
+ * anything names the new segments: a chain that leads past the end is then the mark of a file cut short.
+ */
 static int space_grow(struct kv_db *db)
 {
 	struct kve_space *sp = &db->space;
-	u64 size = kve_segment_offset(db, sp->nr + 1) + db->geo.block;
+	u64 left = growth_left(db), step = KVF_MAX(sp->nr / 4, 1u), size;
 	int err;
 
-	if (!growth_left(db) || sp->host_full)
+	if (!left || sp->host_full)
 		return kve_fail(db, KVE_no_space, "all %u segments are in use", sp->nr);
+	step = KVF_MIN(step, KVF_MAX(GROW_BYTES >> db->geo.segment_shift, 1u));
+	step = KVF_MIN(step, left);
+	size = kve_segment_offset(db, sp->nr + (u32)step) + db->geo.block;
 	if (size > db->dev->size) {
 		err = kvp_dev_resize(db->dev, size);
 		if (err)
 			return err;
+		if (!KVP_BUG("size-unflushed") && kvp_dev_flush(db->dev))
+			return kve_degrade(db, KVE_indeterminate, "flush of the new size failed");
 	}
-	return kve_space_extend(db, sp->nr + 1);
+	return kve_space_extend(db, sp->nr + (u32)step);
 }
 
 /* A FREE segment; when the host has no more space, one that is backed already. */
@@ -162,8 +172,8 @@ static int reserve_back(struct kv_db *db)
 	for (; have <= RESERVE_BACKED && !err; have++) {
 		nr = unbacked_free(db);
 		if (nr == KVF_NO_SEGMENT) {
+			nr = sp->nr;
 			err = space_grow(db);
-			nr = sp->nr - 1;
 		}
 		if (!err)
 			err = kvp_dev_allocate(db->dev, kve_segment_offset(db, nr), db->geo.segment);
@@ -198,10 +208,10 @@ static int segment_take_locked(struct kv_db *db, u8 kind, bool privileged, u32 *
 		return err;
 	nr = find_free(sp, db->geo.segment);
 	if (nr == KVF_NO_SEGMENT) {
+		nr = sp->nr;
 		err = space_grow(db);
 		if (err)
 			return err;
-		nr = sp->nr - 1;
 	}
 	if (kind == KVF_KIND_TREE) {
 		bitmap = kvp_alloc(db->geo.bitmap_len, KVP_ZERO);

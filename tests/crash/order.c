@@ -278,6 +278,7 @@ static void walk_log(struct order *o, const u8 *image, u64 size, const struct kv
 
 	memset(end, 0, sizeof(*end));
 	end->attested = le64_to_cpu(sb->attested_lsn);
+	end->lsn = le64_to_cpu(sb->replay_lsn) - 1; /* what precedes is in the pages */
 	memcpy(id.uuid, sb->uuid, 16);
 	for (guard = 0; guard < 100000; guard++) {
 		h = segment_header(o, image, size, sb, segment, gen);
