@@ -106,6 +106,8 @@ int kv_check(kv_db *db, uint32_t flags, void (*fn)(void *arg, int finding, const
 
 	if (err)
 		return kve_return(db, err);
+	if (kvp_load(&db->degraded) == KVE_truncated)
+		problem(&ck, KVF_F_volume_short, db->reason);
 	for (t = kvp_load_acquire(&db->trees); t && !err; t = t->next)
 		if (!t->system && !kvp_load(&t->gone_gen))
 			err = tree_check(&ck, t);
