@@ -40,40 +40,18 @@ struct kv_tree *kve_tree_of(struct kv_db *db, kv_tree *t)
 
 /* ---- trees ----------------------------------------------------------------------------------- */
 
-/* Bytes of the UTF-8 sequence at s, which ends in 0; 0: it is none. */
-static size_t utf8_len(const u8 *s)
-{
-	u32 c = s[0], least, n, i;
+#define TREE_NAME_NEW 64u /* longest name of a new tree */
 
-	if (c < 0x80)
-		return 1;
-	if (c < 0xc2 || c > 0xf4)
-		return 0;
-	n = c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
-	least = n == 2 ? 0x80 : n == 3 ? 0x800 : 0x10000;
-	c &= 0x7fu >> n;
-	for (i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	return c < least || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
-}
-
-static int name_check(struct kv_db *db, const char *name)
+static int name_check(struct kv_db *db, const char *name, bool create)
 {
-	size_t len = strlen(name), i, n;
-	u32 most = KVF_MIN(64u, db->geo.item_max - 1 - (u32)sizeof(struct kvf_tree_head));
+	size_t len = strlen(name);
+	u32 most = KVF_MIN(create ? TREE_NAME_NEW : KVF_TREE_NAME_MAX,
+			   db->geo.item_max - 1 - (u32)sizeof(struct kvf_tree_head));
 
 	if (!len || len > most)
 		return kve_fail(db, KVE_bad_name, "a name has 1 to %u bytes", most);
-	for (i = 0; i < len; i += n) {
-		n = utf8_len((const u8 *)name + i);
-		if (!n)
-			return kve_fail(db, KVE_bad_name, "not UTF-8 from byte %zu on", i);
-		if ((u8)name[i] < 0x20 || (u8)name[i] == 0x7f)
-			return kve_fail(db, KVE_bad_name, "control character in a name");
-	}
+	if (kvf_tree_name_verify(name, (u32)len))
+		return kve_fail(db, KVE_bad_name, "not UTF-8, or with control characters");
 	return 0;
 }
 
@@ -112,7 +90,7 @@ int kv_tree_open(kv_db *db, const char *name, uint32_t flags, kv_tree **out)
 		return kve_return(db, err);
 	if (!name)
 		name = KVF_TREE_DEFAULT_NAME;
-	err = name_check(db, name);
+	err = name_check(db, name, flags & KV_TREE_CREATE);
 	if (!err) {
 		*out = kve_tree_find(db, name);
 		if (*out && (flags & KV_TREE_NEW))
@@ -135,7 +113,7 @@ int kv_tree_drop(kv_db *db, const char *name)
 	if (!name)
 		name = KVF_TREE_DEFAULT_NAME;
 	if (!err)
-		err = name_check(db, name);
+		err = name_check(db, name, false);
 	if (!err && kve_tree_find(db, name) == db->main)
 		err = kve_fail(db, KVE_bad_name, "'%s' always exists", name);
 	if (!err) {

@@ -224,7 +224,7 @@ static int apply_tree(struct kv_db *db, const struct kve_scan_record *rec)
 		kve_tree_drop_apply(db, t);
 		return 0;
 	}
-	if (t || id < KVF_TREE_USER || len > KVF_TREE_NAME_MAX)
+	if (t || id < KVF_TREE_USER || kvf_tree_name_verify(rec->key, len))
 		return -KVE_corrupt_record;
 	t = kve_tree_add(db, id, (const char *)rec->key, len);
 	if (!t)

@@ -143,6 +143,11 @@ const u8 *kvf_page_upper(const void *page, u32 len, u32 *flen);
 /* A leaf cell: flags, cell bytes -> extension length, kind, body. Returns a finding. */
 int kvf_cell_verify(u8 flags, const u8 *cell, u32 cell_len, const struct kvf_geometry *g);
 
+/* ---- name.c ---------------------------------------------------------------------------------- */
+
+/* Name of a tree: 1 to KVF_TREE_NAME_MAX bytes of UTF-8 without control characters. Returns a finding. */
+int kvf_tree_name_verify(const void *name, u32 len);
+
 /* ---- to_text.c ------------------------------------------------------------------------------- */
 
 /* One structure as readable lines "name: value" into buf (always terminated). Returns the length that

@@ -92,8 +92,8 @@ static int forest_entry(struct kvsck *ck, struct kvsck_walk *w, const struct kvs
 	}
 	switch (e->key[0]) {
 	case KVF_FOREST_TREE:
-		if (e->key_len > 1 + KVF_TREE_NAME_MAX)
-			bad_key(ck, w, e, "the name is too long");
+		if (kvf_tree_name_verify(e->key + 1, e->key_len - 1))
+			bad_key(ck, w, e, "the name is too long or not text");
 		return add_tree(ck, w, e, false);
 	case KVF_FOREST_DOOMED:
 		return add_tree(ck, w, e, true);

@@ -201,9 +201,6 @@ static void volume_read(struct walk *w)
 		must_be_damage(w, err);
 	for (i = 0; i < w->trees; i++) {
 		err = kv_tree_open(w->db, w->names[i], 0, &tree);
-		/* a forged name that kv_tree_open refuses as no caller may have given it */
-		if (err == KV_E_INVALID)
-			err = KV_E_CORRUPT;
 		if (err) {
 			must_be_damage(w, err);
 			continue;
