@@ -64,14 +64,15 @@ static int row_load(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *c
 	if (cell_len != sizeof(h) || key_len > KVF_TREE_NAME_MAX + 1)
 		return kve_fail(db, KVE_corrupt, "%s; run 'kvs-fsck -n %s'",
 				kvf_finding_text(KVF_F_tree_head), db->dev->name);
-	if (key[0] == KVF_FOREST_TREE && kvf_tree_name_verify(key + 1, key_len - 1))
-		return kve_fail(db, KVE_corrupt, "name of a tree: %s; run 'kvs-fsck -n %s'",
-				kvf_finding_text(KVF_F_forest_key), db->dev->name);
 	memcpy(&h, cell, sizeof(h));
 	id = le32_to_cpu(h.id);
 	if (id < KVF_TREE_OBJECTS || kve_tree_by_id(db, id))
 		return kve_fail(db, KVE_corrupt, "tree %u: %s; run 'kvs-fsck -n %s'", id,
 				kvf_finding_text(KVF_F_tree_id), db->dev->name);
+	if (key[0] == KVF_FOREST_TREE && id != KVF_TREE_OBJECTS &&
+	    kvf_tree_name_verify(key + 1, key_len - 1))
+		return kve_fail(db, KVE_corrupt, "name of a tree: %s; run 'kvs-fsck -n %s'",
+				kvf_finding_text(KVF_F_forest_key), db->dev->name);
 	t = kve_tree_add(db, id, (const char *)key + 1, key[0] == KVF_FOREST_TREE ? key_len - 1 : 0);
 	if (!t)
 		return -KVE_no_memory;

@@ -56,6 +56,8 @@ static int add_tree(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_e
 	t->head = h;
 	t->id = id;
 	t->doomed = doomed;
+	if (!doomed && id != KVF_TREE_OBJECTS && kvf_tree_name_verify(e->key + 1, e->key_len - 1))
+		bad_key(ck, w, e, "the name is too long or not text");
 	if (!doomed && e->key_len > 1)
 		kvf_key_to_text(t->name, sizeof(t->name), e->key + 1, e->key_len - 1);
 	return 0;
@@ -92,8 +94,6 @@ static int forest_entry(struct kvsck *ck, struct kvsck_walk *w, const struct kvs
 	}
 	switch (e->key[0]) {
 	case KVF_FOREST_TREE:
-		if (kvf_tree_name_verify(e->key + 1, e->key_len - 1))
-			bad_key(ck, w, e, "the name is too long or not text");
 		return add_tree(ck, w, e, false);
 	case KVF_FOREST_DOOMED:
 		return add_tree(ck, w, e, true);
