@@ -189,27 +189,40 @@ static void round_end(struct round *r, int err)
 	kvp_mutex_unlock(&db->writer);
 }
 
-static int round_run(struct kv_db *db, const struct kve_logpos *at, bool clean)
+static int round_steps(struct round *r, const struct kve_logpos *at, bool clean)
 {
-	struct round r = { .db = db };
+	struct kv_db *db = r->db;
 	int err;
 
 	kve_readers_expire(db);
-	err = round_freeze(&r, at);
+	err = round_freeze(r, at);
 	if (err)
 		return err;
-	batch_append(db, r.batch);
+	batch_append(db, r->batch);
 	kve_space_apply(db, le64_to_cpu(db->sb.oldest_intact), kve_readers_oldest(db));
-	err = kve_pageout_new(db, r.gen, &r.batch->list, &r.po);
+	err = kve_pageout_new(db, r->gen, &r->batch->list, &r->po);
 	if (!err)
-		err = round_trees(&r);
+		err = round_trees(r);
 	if (!err && !at)
-		err = kve_log_sync(db, r.pos.lsn - 1);
+		err = kve_log_sync(db, r->pos.lsn - 1);
 	if (!err)
-		err = round_table(&r);
+		err = round_table(r);
 	if (!err)
-		err = round_super(&r, clean);
-	round_end(&r, err);
+		err = round_super(r, clean);
+	round_end(r, err);
+	return err;
+}
+
+static int round_run(struct kv_db *db, const struct kve_logpos *at, bool clean)
+{
+	struct round *r = kvp_alloc(sizeof(*r), KVP_ZERO);
+	int err;
+
+	if (!r)
+		return -KVE_no_memory;
+	r->db = db;
+	err = round_steps(r, at, clean);
+	kvp_free(r);
 	return err;
 }
 

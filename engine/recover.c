@@ -345,15 +345,22 @@ static int apply_all(struct replay *rp, struct kve_scan *sc)
 static int fence(struct replay *rp)
 {
 	struct kv_db *db = rp->db;
-	struct kvf_super sb = db->sb;
+	struct kvf_super *sb;
+	int err;
 
 	if (KVP_BUG("old-timeline"))
 		return 0;
-	sb.cut_lsn = cpu_to_le64(KVP_BUG("no-cut") ? 0 : rp->cut);
-	sb.incarnation = cpu_to_le32(le32_to_cpu(sb.incarnation) + 1);
-	sb.flags = cpu_to_le32(le32_to_cpu(sb.flags) & ~KVF_SUPER_CLEAN);
-	sb.next_lsn = cpu_to_le64(KVF_MAX(le64_to_cpu(sb.next_lsn), rp->cut));
-	return kve_super_write(db, &sb);
+	sb = kvp_alloc(sizeof(*sb), 0);
+	if (!sb)
+		return -KVE_no_memory;
+	*sb = db->sb;
+	sb->cut_lsn = cpu_to_le64(KVP_BUG("no-cut") ? 0 : rp->cut);
+	sb->incarnation = cpu_to_le32(le32_to_cpu(sb->incarnation) + 1);
+	sb->flags = cpu_to_le32(le32_to_cpu(sb->flags) & ~KVF_SUPER_CLEAN);
+	sb->next_lsn = cpu_to_le64(KVF_MAX(le64_to_cpu(sb->next_lsn), rp->cut));
+	err = kve_super_write(db, sb);
+	kvp_free(sb);
+	return err;
 }
 
 /* LSNs that the old timeline may have used beyond the cut are skipped: 2^32 of them. */

@@ -168,7 +168,7 @@ int kve_segtab_load(struct kv_db *db)
 
 static int segment_put(struct table *tb, u32 nr)
 {
-	u8 buf[sizeof(struct kvf_segment_entry) + KVF_BITMAP_BYTES_MAX / 2], key[5];
+	u8 buf[sizeof(struct kvf_segment_entry) + KVF_BITMAP_BYTES_MAX / 4], key[5];
 	struct kv_db *db = tb->db;
 	struct kvf_segment_entry e = { .kind = KVF_KIND_FREE };
 	struct kve_segment *s;

@@ -112,18 +112,28 @@ static int roots_verify(struct kv_db *db)
 	return err;
 }
 
+/* A superblock is too large for a kernel's stack. */
+static void super_swap(struct kvf_super *a, struct kvf_super *b)
+{
+	u8 *x = (u8 *)a, *y = (u8 *)b, tmp[64];
+	u32 i;
+
+	KVP_BUILD_BUG_ON(sizeof(*a) % sizeof(tmp) != 0);
+	for (i = 0; i < sizeof(*a); i += sizeof(tmp)) {
+		memcpy(tmp, x + i, sizeof(tmp));
+		memcpy(x + i, y + i, sizeof(tmp));
+		memcpy(y + i, tmp, sizeof(tmp));
+	}
+}
+
 /* Highest number first; n is small. */
 static void candidates_sort(struct candidates *c)
 {
-	struct kvf_super tmp;
 	u32 i, k;
 
 	for (i = 1; i < c->nr; i++)
-		for (k = i; k && le64_to_cpu(c->sb[k].seq) > le64_to_cpu(c->sb[k - 1].seq); k--) {
-			tmp = c->sb[k];
-			c->sb[k] = c->sb[k - 1];
-			c->sb[k - 1] = tmp;
-		}
+		for (k = i; k && le64_to_cpu(c->sb[k].seq) > le64_to_cpu(c->sb[k - 1].seq); k--)
+			super_swap(&c->sb[k], &c->sb[k - 1]);
 }
 
 static int candidates_choose(struct kv_db *db, struct candidates *c)
@@ -222,13 +232,12 @@ int kve_super_copy(struct kv_db *db)
 {
 	u8 *buf = kvp_iobuf_alloc(db->geo.block);
 	u64 off = kve_segment_offset(db, (u32)le64_to_cpu(db->sb.segments));
-	struct kvf_super sb = db->sb;
 	int err = 0;
 
 	if (buf && off + db->geo.block <= db->dev->size) {
-		kvf_super_seal(&sb, off);
 		memset(buf, 0, db->geo.block);
-		memcpy(buf, &sb, sizeof(sb));
+		memcpy(buf, &db->sb, sizeof(db->sb));
+		kvf_super_seal((struct kvf_super *)buf, off);
 		if (kvp_dev_write(db->dev, off, buf, db->geo.block, 0))
 			kvp_log(&db->logger, KVP_LOG_WARN, "%s: the copy of the superblock at the end "
 				"of the volume could not be written", db->dev->name);
@@ -239,20 +248,32 @@ int kve_super_copy(struct kv_db *db)
 	return err;
 }
 
+static int unclean_write(struct kv_db *db)
+{
+	struct kvf_super *sb;
+	int err;
+
+	if (!(le32_to_cpu(db->sb.flags) & KVF_SUPER_CLEAN))
+		return 0;
+	sb = kvp_alloc(sizeof(*sb), 0);
+	if (!sb)
+		return -KVE_no_memory;
+	*sb = db->sb;
+	sb->flags = cpu_to_le32(le32_to_cpu(sb->flags) & ~KVF_SUPER_CLEAN);
+	err = kve_super_write(db, sb);
+	kvp_free(sb);
+	return err;
+}
+
 int kve_super_mark(struct kv_db *db)
 {
-	struct kvf_super sb;
 	int err;
 
 	if (kvp_likely(db->marked))
 		return 0;
-	sb = db->sb;
-	if (le32_to_cpu(sb.flags) & KVF_SUPER_CLEAN) {
-		sb.flags = cpu_to_le32(le32_to_cpu(sb.flags) & ~KVF_SUPER_CLEAN);
-		err = kve_super_write(db, &sb);
-		if (err)
-			return err;
-	}
+	err = unclean_write(db);
+	if (err)
+		return err;
 	kve_space_reserve(db);
 	db->marked = true;
 	return 0;

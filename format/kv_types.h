@@ -4,7 +4,8 @@
  *
  * "kvp_arch.h" is supplied by each side of the port (engine/user/, kmod/) and gives: u8 u16 u32 u64
  * s32 s64 bool size_t, __le16 __le32 __le64 with le*_to_cpu and cpu_to_le*, memcpy memmove memset
- * memcmp strlen, kvp_xxh64(data, len, seed), KVP_BUILD_BUG_ON. Nothing else may be used here.
+ * memcmp strlen, kvp_xxh64(data, len, seed), kvp_xxh64_zeroed(data, len, off),
+ * KVP_BUILD_BUG_ON. Nothing else may be used here.
  */
 #ifndef KV_TYPES_H
 #define KV_TYPES_H

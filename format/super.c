@@ -10,11 +10,7 @@
 /* The structure is copied to the stack to count its own sum as zero: 512 bytes, within the limit. */
 static u64 super_sum(const struct kvf_super *sb)
 {
-	struct kvf_super copy;
-
-	memcpy(&copy, sb, sizeof(copy));
-	copy.sum = cpu_to_le64(0);
-	return kvp_xxh64(&copy, sizeof(copy), 0);
+	return kvp_xxh64_zeroed(sb, sizeof(*sb), __builtin_offsetof(struct kvf_super, sum));
 }
 
 void kvf_super_seal(struct kvf_super *sb, u64 position)

@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#define XXH_STATIC_LINKING_ONLY /* for a state on the stack */
 #include <xxhash.h>
 
 typedef uint8_t u8;
@@ -40,6 +42,19 @@ static inline __le64 cpu_to_le64(u64 v) { return (__force __le64)htole64(v); }
 static inline u64 kvp_xxh64(const void *data, size_t len, u64 seed)
 {
 	return XXH64(data, len, seed);
+}
+
+/* Seed 0, as if the 8 bytes at off were zero. */
+static inline u64 kvp_xxh64_zeroed(const void *data, size_t len, size_t off)
+{
+	static const u8 zeros[8];
+	XXH64_state_t state;
+
+	XXH64_reset(&state, 0);
+	XXH64_update(&state, data, off);
+	XXH64_update(&state, zeros, sizeof(zeros));
+	XXH64_update(&state, (const u8 *)data + off + sizeof(zeros), len - off - sizeof(zeros));
+	return XXH64_digest(&state);
 }
 
 #define KVP_BUILD_BUG_ON(cond) _Static_assert(!(cond), #cond)
