@@ -229,15 +229,14 @@ static void evict(struct kv_db *db, struct kve_frame *f)
 	kve_frame_free(db, f);
 }
 
-void kve_cache_shrink(struct kv_db *db, u32 count)
+/* One round at most: what was touched since the last one stays, or a descent would never see its leaf. */
+static void evict_round(struct kv_db *db, u64 target)
 {
 	struct kve_cache *c = &db->cache;
-	u64 target = c->limit > count ? c->limit - count : 0;
 	struct kve_frame *f, *next;
 	u64 steps;
 
 	kvp_rwsem_down_write(&db->tree_lock);
-	/* One round: what was touched since the last one stays, or a descent would never see its leaf. */
 	steps = c->clocked;
 	f = c->clock;
 	while (f && steps-- && c->frames + c->shadows > target) {
@@ -255,6 +254,63 @@ void kve_cache_shrink(struct kv_db *db, u32 count)
 		c->clock = f;
 	kvp_mutex_unlock(&c->lock);
 	kvp_rwsem_up_write(&db->tree_lock);
+}
+
+void kve_cache_shrink(struct kv_db *db, u32 count)
+{
+	u64 limit = db->cache.limit;
+
+	evict_round(db, limit > count ? limit - count : 0);
+}
+
+/* ---- when the system is short of memory ------------------------------------------------------------ */
+
+void kve_cache_reclaim(struct kv_db *db)
+{
+	struct kve_cache *c = &db->cache;
+	u64 wanted = kvp_load(&c->wanted), have = c->frames + c->shadows;
+	u64 target = have > wanted ? have - wanted : 0;
+	int round;
+
+	kvp_sub(&c->wanted, wanted);
+	/* Inner pages go after their children, hot ones after a second look. */
+	for (round = 0; round < 4 && c->frames + c->shadows > target; round++)
+		evict_round(db, target);
+	kve_values_shrink(db, wanted * db->geo.frame);
+	kvp_arena_trim(c->arena);
+}
+
+static u64 reclaim_count(void *arg)
+{
+	const struct kve_cache *c = &((struct kv_db *)arg)->cache;
+	u64 frames = kvp_load(&c->frames), dirty = kvp_load(&c->dirty);
+
+	return frames > dirty ? frames - dirty : 0;
+}
+
+static u64 reclaim_scan(void *arg, u64 nr)
+{
+	struct kv_db *db = arg;
+	u64 most = reclaim_count(arg);
+
+	if (!most)
+		return 0;
+	nr = KVF_MIN(nr, most);
+	if (kvp_load(&db->cache.wanted) < most)
+		kvp_add(&db->cache.wanted, nr);
+	kvp_cond_broadcast(&db->wake);
+	return nr;
+}
+
+int kve_cache_reclaim_start(struct kv_db *db)
+{
+	return kvp_reclaim_register(&db->cache.reclaim, "cache", reclaim_count, reclaim_scan, db);
+}
+
+void kve_cache_reclaim_stop(struct kv_db *db)
+{
+	kvp_reclaim_unregister(db->cache.reclaim);
+	db->cache.reclaim = NULL;
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */

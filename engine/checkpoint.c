@@ -266,6 +266,11 @@ static void worker(void *arg)
 
 	kvp_mutex_lock(&db->state);
 	while (!db->stop) {
+		if (kvp_load(&db->cache.wanted)) {
+			kvp_mutex_unlock(&db->state);
+			kve_cache_reclaim(db);
+			kvp_mutex_lock(&db->state);
+		}
 		if (!db->want_ckpt && !(kvp_load(&db->doomed) && more)) {
 			/* Whoever dooms something wakes; what failed is tried again after the wait. */
 			kvp_cond_wait_ms(&db->wake, &db->state, 1000);
@@ -302,13 +307,14 @@ int kve_worker_start(struct kv_db *db)
 	kvp_mutex_lock(&db->state);
 	err = kvp_thread_start(&db->worker, "kvs-worker", worker, db);
 	kvp_mutex_unlock(&db->state);
-	return err;
+	return err ? err : kve_cache_reclaim_start(db);
 }
 
 void kve_worker_stop(struct kv_db *db)
 {
 	if (!db->worker)
 		return;
+	kve_cache_reclaim_stop(db);
 	kvp_mutex_lock(&db->state);
 	db->stop = true;
 	kvp_cond_broadcast(&db->wake);

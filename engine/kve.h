@@ -209,6 +209,8 @@ struct kve_cache {
 	struct kve_frame *every; /* all descriptors, linked by every */
 	u64 frames, dirty, shadows, limit;
 	u64 hits, misses, healed;
+	struct kvp_reclaim *reclaim;
+	u64 wanted; /* frames that the system wants back; atomic; the worker sees to it */
 };
 
 /* Separated values in memory; see value_cache.c. */
@@ -402,6 +404,7 @@ int kve_values_init(struct kv_db *db, u64 bytes);
 void kve_values_exit(struct kv_db *db);
 bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out);
 void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes);
+void kve_values_shrink(struct kv_db *db, u64 bytes);
 
 /* ---- cache.c --------------------------------------------------------------------------------- */
 
@@ -424,6 +427,10 @@ void kve_frame_touch(struct kve_frame *f);
 void kve_frame_insert(struct kv_db *db, struct kve_frame *f);
 /* Evict until count frames fit below the limit. No lock held. */
 void kve_cache_shrink(struct kv_db *db, u32 count);
+/* Give back what the system wants; worker. */
+void kve_cache_reclaim(struct kv_db *db);
+int kve_cache_reclaim_start(struct kv_db *db);
+void kve_cache_reclaim_stop(struct kv_db *db);
 u8 *kve_image_alloc(struct kv_db *db);
 void kve_image_free(struct kv_db *db, u8 *page);
 struct kve_frame **kve_kids_alloc(struct kv_db *db);

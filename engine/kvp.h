@@ -38,13 +38,26 @@ void kvp_iobuf_free(void *p, size_t bytes);
 /*
  * Frames: bytes (a power of two, 2 KiB to 64 KiB) aligned for I/O, taken from one arena in user space
  * (huge pages), from alloc_pages in the kernel. limit_bytes bounds the address range only; memory is
- * taken as it is used. The memory of a frame stays readable until the arena is destroyed.
+ * taken as it is used. The memory of a frame stays readable until the arena is trimmed or destroyed.
  */
 struct kvp_arena;
 int kvp_arena_create(struct kvp_arena **out, size_t frame_bytes, size_t limit_bytes);
 void kvp_arena_destroy(struct kvp_arena *a);
 void *kvp_arena_get(struct kvp_arena *a); /* NULL: none left */
 void kvp_arena_put(struct kvp_arena *a, void *frame);
+/* Gives the memory of all frames that were put back to the system. The caller knows of no late reader. */
+void kvp_arena_trim(struct kvp_arena *a);
+
+/*
+ * The system is short of memory. count: frames that could be given back; scan: give back up to nr of them,
+ * returns how many were or will be. Both are called at any time, by a thread that may hold any lock of the
+ * engine: they take none and do not wait.
+ */
+struct kvp_reclaim;
+int kvp_reclaim_register(struct kvp_reclaim **out, const char *name, u64 (*count)(void *arg),
+			 u64 (*scan)(void *arg, u64 nr), void *arg);
+/* NULL is fine. No call is under way when it returns. */
+void kvp_reclaim_unregister(struct kvp_reclaim *r);
 
 /* Annotations for lock analysis, where the compiler has it. */
 #ifndef KVP_ACQUIRE

@@ -78,13 +78,13 @@ bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out
 	return v != NULL;
 }
 
-/* The hand goes over the buckets until there is room. */
-static void evict(struct kve_values *vc, u64 want)
+/* The hand goes over the buckets until at most target bytes are left. */
+static void evict(struct kve_values *vc, u64 target)
 {
 	struct kve_value **link, *v;
 	u64 steps = 2ull << vc->shift;
 
-	while (vc->bytes + want > vc->limit && steps--) {
+	while (vc->bytes > target && steps--) {
 		link = &vc->bucket[vc->hand++ & ((1u << vc->shift) - 1)];
 		while ((v = *link)) {
 			if (v->hot) {
@@ -118,7 +118,7 @@ void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const voi
 	memcpy(v->bytes, bytes, len);
 	bucket = bucket_of(vc, v->place);
 	kvp_mutex_lock(&vc->lock);
-	evict(vc, sizeof(*v) + len);
+	evict(vc, vc->limit - sizeof(*v) - len);
 	for (old = vc->bucket[bucket]; old; old = old->next)
 		if (old->place == v->place && old->gen == v->gen)
 			break;
@@ -130,4 +130,13 @@ void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const voi
 	}
 	kvp_mutex_unlock(&vc->lock);
 	kvp_free(v);
+}
+
+void kve_values_shrink(struct kv_db *db, u64 bytes)
+{
+	struct kve_values *vc = &db->values;
+
+	kvp_mutex_lock(&vc->lock);
+	evict(vc, vc->bytes > bytes ? vc->bytes - bytes : 0);
+	kvp_mutex_unlock(&vc->lock);
 }

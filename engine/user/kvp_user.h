@@ -95,6 +95,8 @@ bool kvp_order_durable(struct kvp_dev *dev, u64 off, u64 len);
 void kvp_alloc_fail(u64 nth, bool persistent);
 u64 kvp_alloc_calls(void);  /* since the last kvp_alloc_fail */
 u64 kvp_alloc_in_use(void); /* allocations (all kinds) not freed: leak check */
+/* What the kernel does when memory is short: up to nr frames; returns how many were promised. */
+u64 kvp_reclaim_run(u64 nr);
 
 /* Fixed clock and seeded chance, for images that repeat; 0 ends it. */
 void kvp_fix_time(u64 ns);

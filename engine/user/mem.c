@@ -199,6 +199,18 @@ void *kvp_arena_get(struct kvp_arena *a)
 	return alloc_done(frame);
 }
 
+/* The range stays mapped, so what a late reader finds is zeros. */
+void kvp_arena_trim(struct kvp_arena *a)
+{
+	u32 i;
+
+	pthread_mutex_lock(&a->lock);
+	for (i = 0; i < a->free_nr && a->frame_bytes >= KVP_IO_ALIGN; i++)
+		(void)madvise(a->base + (size_t)a->free_list[i] * a->frame_bytes, a->frame_bytes,
+			      MADV_DONTNEED); /* fails for locked memory: then it stays */
+	pthread_mutex_unlock(&a->lock);
+}
+
 void kvp_arena_put(struct kvp_arena *a, void *frame)
 {
 	size_t at;
@@ -212,4 +224,61 @@ void kvp_arena_put(struct kvp_arena *a, void *frame)
 	a->free_list[a->free_nr++] = at / a->frame_bytes;
 	pthread_mutex_unlock(&a->lock);
 	alloc_freed();
+}
+
+/* ---- reclaim ------------------------------------------------------------------------------------- */
+
+/* Nothing asks here but kvp_reclaim_run(): a process is not told that memory is short. */
+struct kvp_reclaim {
+	struct kvp_reclaim *next;
+	u64 (*count)(void *arg);
+	u64 (*scan)(void *arg, u64 nr);
+	void *arg;
+};
+
+static pthread_mutex_t reclaim_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct kvp_reclaim *reclaims; /* under reclaim_lock */
+
+int kvp_reclaim_register(struct kvp_reclaim **out, const char *name, u64 (*count)(void *arg),
+			 u64 (*scan)(void *arg, u64 nr), void *arg)
+{
+	struct kvp_reclaim *r = kvp_alloc(sizeof(*r), 0);
+
+	(void)name; /* the kernel shows it */
+	if (!r)
+		return -KVE_no_memory;
+	*r = (struct kvp_reclaim){ .count = count, .scan = scan, .arg = arg };
+	pthread_mutex_lock(&reclaim_lock);
+	r->next = reclaims;
+	reclaims = r;
+	pthread_mutex_unlock(&reclaim_lock);
+	*out = r;
+	return 0;
+}
+
+void kvp_reclaim_unregister(struct kvp_reclaim *r)
+{
+	struct kvp_reclaim **link = &reclaims;
+
+	if (!r)
+		return;
+	pthread_mutex_lock(&reclaim_lock);
+	while (*link != r)
+		link = &(*link)->next;
+	*link = r->next;
+	pthread_mutex_unlock(&reclaim_lock);
+	kvp_free(r);
+}
+
+u64 kvp_reclaim_run(u64 nr)
+{
+	struct kvp_reclaim *r;
+	u64 done = 0;
+
+	pthread_mutex_lock(&reclaim_lock);
+	for (r = reclaims; r && done < nr; r = r->next)
+		if (r->count(r->arg))
+			done += r->scan(r->arg, nr - done);
+	pthread_mutex_unlock(&reclaim_lock);
+	return done;
 }

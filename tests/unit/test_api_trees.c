@@ -688,6 +688,33 @@ START_TEST(much_data_in_a_small_cache)
 }
 END_TEST
 
+/* When the system asks, clean pages go; nothing is lost. Waits for the worker, which must come. */
+START_TEST(memory_is_given_back)
+{
+	struct volume v;
+	kv_stat_info before, st;
+	uint32_t n = _i % 2 ? 300 : 20000;
+	int tries;
+
+	volume_make(&v, _i, NULL);
+	fill(&v, NULL, n, 1);
+	ok(kv_checkpoint(v.db));
+	volume_check(&v);
+	ok(kv_stat(v.db, &before));
+	must(kvp_reclaim_run(1 << 20) > 0);
+	for (tries = 0; tries < 6000; tries++) {
+		ok(kv_stat(v.db, &st));
+		if (st.cache_used_bytes <= before.cache_used_bytes / 4)
+			break;
+		usleep(10000);
+	}
+	ck_assert_uint_le(st.cache_used_bytes, before.cache_used_bytes / 4);
+	must(count(&v, NULL) == n);
+	volume_check(&v);
+	volume_end(&v);
+}
+END_TEST
+
 /* Deleting in several orders shrinks the tree; it grows again. row L9 */
 START_TEST(trees_shrink_and_grow)
 {
@@ -750,6 +777,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 400);
 	tcase_add_loop_test(t, much_data_in_a_small_cache, 0, 1);
 	tcase_add_loop_test(t, much_data_in_a_small_cache, 2, 3);
+	tcase_add_loop_test(t, memory_is_given_back, 0, WORLDS);
 	tcase_add_loop_test(t, trees_shrink_and_grow, 0, WORLDS);
 	suite_add_tcase(s, t);
 	return s;

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * kvp_lock.c - locks, condition waits and threads of the kernel port.
+ *
+ * Lockdep checks the order. Its classes come from the rank, which is what orders the locks of the
+ * engine; the same lock of two volumes is of one class, and nothing takes both.
+ */
+#include <linux/err.h>
+#include <linux/kthread.h>
+#include <linux/sched.h>
+#include <linux/jiffies.h>
+
+#include "port.h"
+
+#define RANKS 128
+
+static struct lock_class_key mutex_keys[RANKS], rwsem_keys[RANKS];
+
+void kvp_mutex_init(struct kvp_mutex *m, const char *name, unsigned int rank)
+{
+	__mutex_init(&m->m, name, &mutex_keys[rank % RANKS]);
+}
+
+void kvp_mutex_destroy(struct kvp_mutex *m)
+{
+	mutex_destroy(&m->m);
+}
+
+void kvp_mutex_lock(struct kvp_mutex *m)
+{
+	mutex_lock(&m->m);
+}
+
+bool kvp_mutex_trylock(struct kvp_mutex *m)
+{
+	return mutex_trylock(&m->m);
+}
+
+void kvp_mutex_unlock(struct kvp_mutex *m)
+{
+	mutex_unlock(&m->m);
+}
+
+void kvp_mutex_assert_held(struct kvp_mutex *m)
+{
+	lockdep_assert_held(&m->m);
+}
+
+void kvp_rwsem_init(struct kvp_rwsem *s, const char *name, unsigned int rank)
+{
+	__init_rwsem(&s->s, name, &rwsem_keys[rank % RANKS]);
+}
+
+void kvp_rwsem_destroy(struct kvp_rwsem *s)
+{
+	WARN_ON_ONCE(rwsem_is_locked(&s->s));
+}
+
+void kvp_rwsem_down_read(struct kvp_rwsem *s)
+{
+	down_read(&s->s);
+}
+
+void kvp_rwsem_up_read(struct kvp_rwsem *s)
+{
+	up_read(&s->s);
+}
+
+void kvp_rwsem_down_write(struct kvp_rwsem *s)
+{
+	down_write(&s->s);
+}
+
+void kvp_rwsem_up_write(struct kvp_rwsem *s)
+{
+	up_write(&s->s);
+}
+
+/* ---- conditions ---------------------------------------------------------------------------------- */
+
+void kvp_cond_init(struct kvp_cond *c)
+{
+	init_waitqueue_head(&c->q);
+}
+
+void kvp_cond_destroy(struct kvp_cond *c)
+{
+	WARN_ON_ONCE(waitqueue_active(&c->q));
+}
+
+/* Idle, so that a worker without work counts neither as load nor as hung. Returns what is left. */
+static long cond_wait(struct kvp_cond *c, struct kvp_mutex *m, long timeout)
+{
+	DEFINE_WAIT(wait);
+
+	prepare_to_wait_exclusive(&c->q, &wait, TASK_IDLE);
+	mutex_unlock(&m->m);
+	timeout = schedule_timeout(timeout);
+	finish_wait(&c->q, &wait);
+	mutex_lock(&m->m);
+	return timeout;
+}
+
+void kvp_cond_wait(struct kvp_cond *c, struct kvp_mutex *m)
+{
+	cond_wait(c, m, MAX_SCHEDULE_TIMEOUT);
+}
+
+bool kvp_cond_wait_ms(struct kvp_cond *c, struct kvp_mutex *m, unsigned int ms)
+{
+	return cond_wait(c, m, (long)msecs_to_jiffies(ms) + 1) > 0;
+}
+
+void kvp_cond_signal(struct kvp_cond *c)
+{
+	wake_up(&c->q);
+}
+
+void kvp_cond_broadcast(struct kvp_cond *c)
+{
+	wake_up_all(&c->q);
+}
+
+/* ---- threads ------------------------------------------------------------------------------------- */
+
+struct kvp_thread {
+	struct task_struct *task;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+/* The task stays until it is joined, so that none of it runs when the module goes. */
+static int thread_main(void *p)
+{
+	struct kvp_thread *t = p;
+
+	t->fn(t->arg);
+	set_current_state(TASK_IDLE);
+	while (!kthread_should_stop()) {
+		schedule();
+		set_current_state(TASK_IDLE);
+	}
+	__set_current_state(TASK_RUNNING);
+	return 0;
+}
+
+int kvp_thread_start(struct kvp_thread **out, const char *name, void (*fn)(void *), void *arg)
+{
+	struct kvp_thread *t = kvp_alloc(sizeof(*t), KVP_ZERO);
+
+	if (!t)
+		return -KVE_no_memory;
+	t->fn = fn;
+	t->arg = arg;
+	t->task = kthread_run(thread_main, t, "kvfs/%s", name);
+	if (IS_ERR(t->task)) {
+		kvp_free(t);
+		return -KVE_no_memory;
+	}
+	*out = t;
+	return 0;
+}
+
+void kvp_thread_join(struct kvp_thread *t)
+{
+	if (!t)
+		return;
+	kthread_stop(t->task);
+	kvp_free(t);
+}
+
+void kvp_resched(void)
+{
+	cond_resched();
+}
+
+u64 kvp_process_id(void)
+{
+	return 1;
+}
