@@ -274,6 +274,8 @@ static int number_parse(const u8 *s, size_t len, s64 *out)
 	u32 base = 10;
 	int d;
 
+	if (len && s[len - 1] == '\n') /* as 'echo' writes it */
+		len--;
 	if (i < len && (s[i] == '-' || s[i] == '+'))
 		minus = s[i++] == '-';
 	if (len - i > 2 && s[i] == '0' && (s[i + 1] | 0x20) == 'x') {

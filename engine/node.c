@@ -348,7 +348,8 @@ int kve_node_insert(void *page, u32 frame, u32 i, const void *key, u32 len, cons
 	struct kvf_page *p = page;
 	u32 nr = le16_to_cpu(p->nr), prefix_len = le16_to_cpu(p->prefix_len);
 	u32 suffix_len = len - prefix_len, bytes, off;
-	const u8 *suffix = (const u8 *)key + prefix_len;
+	/* slot 0 of an inner page may have no key at all */
+	const u8 *suffix = prefix_len ? (const u8 *)key + prefix_len : key;
 	struct kvf_slot *s = kve_node_slots(page) + i;
 	struct kvf_item *item;
 
@@ -429,4 +430,40 @@ void kve_node_cell_set(void *page, u32 frame, u32 i, const void *cell, u32 len)
 
 	KVP_ASSERT(i < kve_node_nr(page) && len == le16_to_cpu(item->cell_len));
 	memcpy((u8 *)(item + 1) + le16_to_cpu(s->suffix_len), cell, len);
+}
+
+/* ---- fences ------------------------------------------------------------------------------------- */
+
+static bool same_bytes(const u8 *a, u32 a_len, const u8 *b, u32 b_len)
+{
+	return (!a && !b) || (a && b && a_len == b_len && !memcmp(a, b, a_len));
+}
+
+static bool slot_has_key(const void *page, u32 frame, u32 i, const u8 *key, u32 len)
+{
+	const struct kvf_page *p = page;
+	u32 prefix_len = le16_to_cpu(p->prefix_len), lower_len;
+	u32 suffix_len = le16_to_cpu(kvf_page_slots(page)[i].suffix_len);
+
+	return key && len == prefix_len + suffix_len &&
+	       (!prefix_len || !memcmp(key, kvf_page_lower(page, frame, &lower_len), prefix_len)) &&
+	       !memcmp(key + prefix_len, kvf_page_item(page, frame, i) + 1, suffix_len);
+}
+
+bool kve_node_child_fits(const void *parent, u32 frame, u32 i, const void *child)
+{
+	u32 lower_len, upper_len, len;
+	const u8 *lower = kvf_page_lower(child, frame, &lower_len);
+	const u8 *upper = kvf_page_upper(child, frame, &upper_len);
+	const u8 *fence;
+
+	if (!parent)
+		return !lower && !upper;
+	fence = kvf_page_lower(parent, frame, &len);
+	if (i ? !slot_has_key(parent, frame, i, lower, lower_len) : !same_bytes(lower, lower_len, fence, len))
+		return false;
+	fence = kvf_page_upper(parent, frame, &len);
+	if (i + 1 < kve_node_nr(parent))
+		return slot_has_key(parent, frame, i + 1, upper, upper_len);
+	return same_bytes(upper, upper_len, fence, len);
 }

@@ -50,6 +50,8 @@ void kve_node_init(void *page, u32 frame, const u8 *uuid, u32 tree, u8 level, co
 u32 kve_node_search(const void *page, u32 frame, const void *key, u32 len, bool *exact);
 /* Inner page: slot of the child that key belongs to: the last slot with key <= key, else 0. */
 u32 kve_node_child(const void *page, u32 frame, const void *key, u32 len);
+/* Are the fences of child, a frame too, the keys beside slot i of parent? parent NULL: none. */
+bool kve_node_child_fits(const void *parent, u32 frame, u32 i, const void *child);
 static inline u32 kve_node_nr(const void *page)
 {
 	return le16_to_cpu(((const struct kvf_page *)page)->nr);

@@ -84,8 +84,9 @@ static u64 growth_left(const struct kv_db *db)
 {
 	u64 max = db->bytes_max, have = db->space.nr;
 
+	/* A device may be larger than the volume on it: an image that was copied there, or enlarged. */
 	if (!db->dev->growable)
-		return 0;
+		max = max ? KVF_MIN(max, db->dev->size) : db->dev->size;
 	if (!max)
 		return KVF_SEGMENTS_MAX - have;
 	max = (max - KVF_MIN(max, (u64)db->geo.block)) >> db->geo.segment_shift;
@@ -701,16 +702,17 @@ static u64 avail_backed(const struct kv_db *db, bool privileged)
 u64 kve_space_avail(struct kv_db *db, bool privileged)
 {
 	struct kve_space *sp = &db->space;
+	/* Whole frames: what is left of a tiny segment beside a page has no room for another. */
+	u32 room = (u32)KVF_ROUND_DOWN(db->geo.segment - db->geo.block, db->geo.frame), reserve;
 	u64 segments, pages;
-	u32 reserve;
 
 	kvp_mutex_lock(&sp->lock);
 	segments = sp->free_nr + growth_left(db);
 	reserve = privileged ? 0 : reserve_segments(db);
 	segments = segments > reserve ? segments - reserve : 0;
-	pages = (u64)sp->tree_nr * (db->geo.segment - db->geo.block);
+	pages = (u64)sp->tree_nr * room;
 	pages -= KVF_MIN(pages, sp->tree_bytes);
-	pages += segments * (db->geo.segment - db->geo.block);
+	pages += segments * room;
 	if (sp->host_full)
 		pages = avail_backed(db, privileged);
 	kvp_mutex_unlock(&sp->lock);

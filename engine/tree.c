@@ -109,18 +109,29 @@ static bool same_ref(const struct kvf_ref *a, const struct kvf_ref *b)
 	return !memcmp(a, b, sizeof(*a));
 }
 
-/* Hang f where the descent wants it, if it still does. */
-static void attach(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len,
+static int misfit(struct kv_tree *t, u64 block)
+{
+	return kve_fail(t->db, KVE_corrupt_page, "page at block %llu (tree '%s'): %s; run 'kvs-fsck -n %s'",
+			block, t->name, kvf_finding_text(KVF_F_page_fences), t->db->dev->name);
+}
+
+/* Hang f where the descent wants it, if it still does. Its checksum says nothing of where it belongs. */
+static int attach(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len,
 		   struct kve_frame *f)
 {
 	struct kve_frame *leaf, *parent;
 	struct kve_image im;
 	struct kve_need need;
+	u64 block = 0;
 	u32 slot = 0;
 
 	kvp_rwsem_down_write(&t->db->tree_lock);
-	if (descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot) == -KVE_need_page &&
-	    need.live && same_ref(&need.ref, &f->ref)) {
+	if (descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot) != -KVE_need_page ||
+	    !need.live || !same_ref(&need.ref, &f->ref)) {
+		/* somebody else was faster, or the tree has changed */
+	} else if (!kve_node_child_fits(parent ? parent->page : NULL, t->db->geo.frame, slot, f->page)) {
+		block = le64_to_cpu(f->ref.block0);
+	} else {
 		f->parent = parent;
 		if (parent) {
 			parent->kids[slot] = f;
@@ -134,6 +145,7 @@ static void attach(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *k
 	kvp_rwsem_up_write(&t->db->tree_lock);
 	if (f)
 		kve_frame_free(t->db, f);
+	return block ? misfit(t, block) : 0;
 }
 
 /* The page of need could not be read: does the tree still want this very page? */
@@ -161,7 +173,7 @@ static int bring(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key
 	int err = kve_page_load(t->db, t, &need->ref, need->level, &f);
 
 	if (!err)
-		attach(t, gen, seek, key, len, f);
+		err = attach(t, gen, seek, key, len, f);
 	else if (err != -KVE_no_memory && !still_wanted(t, gen, seek, key, len, need))
 		return 0;
 	return err;
@@ -191,6 +203,21 @@ int kve_tree_leaf(struct kv_tree *t, const void *key, u32 len, struct kve_frame 
 	return -KVE_no_memory;
 }
 
+/* Does a leaf hold the keys that were looked for? */
+static bool leaf_fits(const u8 *page, u32 frame, enum kve_seek seek, const void *key, u32 len)
+{
+	u32 lower_len, upper_len;
+	const u8 *lower = kvf_page_lower(page, frame, &lower_len);
+	const u8 *upper = kvf_page_upper(page, frame, &upper_len);
+	int low, high;
+
+	if (seek == KVE_SEEK_LAST)
+		return !upper;
+	low = lower ? kve_key_compare(lower, lower_len, key, len) : -1;
+	high = upper ? kve_key_compare(key, len, upper, upper_len) : -1;
+	return seek == KVE_SEEK_KEY ? low <= 0 && high < 0 : low < 0 && high <= 0;
+}
+
 /* Walk down by refs alone, in the caller's buffer. */
 static int private_descent(struct kv_tree *t, enum kve_seek seek, const void *key, u32 len,
 			   const struct kve_need *need, u8 *page)
@@ -204,7 +231,8 @@ static int private_descent(struct kv_tree *t, enum kve_seek seek, const void *ke
 			return err;
 		level = ((struct kvf_page *)page)->level;
 		if (!level)
-			return 0;
+			return leaf_fits(page, t->db->geo.frame, seek, key, len) ? 0 :
+			       misfit(t, le64_to_cpu(ref.block0));
 		child_ref(&ref, page, t->db->geo.frame, child_index(page, t->db->geo.frame, seek, key, len));
 		level--;
 	}

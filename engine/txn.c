@@ -54,14 +54,23 @@ static int checkpoint_wait(struct kv_db *db)
 	return err;
 }
 
+/*
+ * Of the segment table, which no change dirties before the checkpoint does: a row, in pages half full. It
+ * counts where segments are tiny.
+ */
+#define TABLE_ROW_BYTES 128u
+
 /* What the next checkpoint may need to write, with room for what one more change adds. */
 static u64 space_need(const struct kv_db *db, bool privileged)
 {
-	u64 frames = kvp_load(&db->cache.dirty);
+	u64 frames = kvp_load(&db->cache.dirty), rows = kvp_load(&db->space.nr);
 
+	frames += frames / 8 + KVF_DEPTH_MAX;
 	/* What frees space may go closer to the end. */
-	frames += frames / 8 + (privileged ? KVF_DEPTH_MAX : 2 * KVF_DEPTH_MAX);
-	return frames * db->geo.frame;
+	if (privileged)
+		return frames * db->geo.frame + rows * TABLE_ROW_BYTES / 4;
+	frames += KVF_DEPTH_MAX;
+	return frames * db->geo.frame + rows * TABLE_ROW_BYTES;
 }
 
 static int space_credit(struct kv_db *db, bool privileged)

@@ -10,7 +10,7 @@
 # none below reads a pipe and counts: in this shell, not in a child.
 shopt -s lastpipe
 cd "$srcdir"
-folders=(format engine cli fsck kmod fuzz tests docs .ci)
+folders=(format engine kvfs cli lib fsck kmod fuzz tests docs .ci)
 mapfile -t c_files < <(find "${folders[@]}" -name '*.[ch]' | sort)
 mapfile -t core_files < <(find format engine -path engine/user -prune -o -name '*.[ch]' -print | sort)
 mapfile -t scripts < <(
@@ -65,7 +65,7 @@ without_comments "${core_files[@]}" > "$tmp/core"
 # ---- files ---------------------------------------------------------------------------------------
 
 for f in "${c_files[@]}" "${scripts[@]}" "${lists[@]}"; do
-	head -n 3 "$f" | grep -q 'SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause' || echo "$f:1"
+	head -n 3 "$f" | grep -qE "SPDX-License-Identifier: (GPL-2.0-only|[(]GPL-2.0-only WITH Linux-syscall-note[)]) OR BSD-2-Clause" || echo "$f:1"
 done | none 'each source names its licence at the top'
 
 for f in "${c_files[@]}"; do

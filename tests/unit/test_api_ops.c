@@ -214,6 +214,9 @@ static const struct number {
 	{ "017", 1, 0, 16 },
 	{ "-017", 0, 0, -15 },
 	{ "00", 0, 0, 0 },
+	{ "5\n", 1, 0, 6 }, /* as echo writes it */
+	{ "5\n\n", 1, KV_E_NUMBER, 0 },
+	{ "\n", 1, KV_E_NUMBER, 0 },
 	{ "0x2a", 1, 0, 43 },
 	{ "0X2A", 0, 0, 42 },
 	{ "+0xff", 0, 0, 255 },
@@ -242,7 +245,7 @@ static const struct number {
 	{ "", 1, KV_E_NUMBER, 0 },
 	{ " 1", 1, KV_E_NUMBER, 0 },
 	{ "1 ", 1, KV_E_NUMBER, 0 },
-	{ "1\n", 1, KV_E_NUMBER, 0 },
+	{ "1\n", 1, 0, 2 },
 	{ "-", 1, KV_E_NUMBER, 0 },
 	{ "+", 1, KV_E_NUMBER, 0 },
 	{ "+-1", 1, KV_E_NUMBER, 0 },
