@@ -241,7 +241,7 @@ static int map_size(struct kvs *k, kv_tree *tree, uint64_t *bytes)
 	if (rc)
 		return rc;
 	while (walk_next(&w, &rc) > 0) {
-		if (kv_cursor_value_len(w.c, &len))
+		if (k->ops->cursor_value_len(w.c, &len))
 			continue; /* the dump itself tells */
 		if (w.key_len + len > page / 2)
 			len = (len + 16 + page - 1) / page * page;

@@ -11,7 +11,7 @@ int cmd_count(struct kvs *k)
 
 	if (rc)
 		return rc;
-	err = kv_count(k->db, k->tree, &count);
+	err = k->ops->count(k->db, k->tree, &count);
 	if (err) {
 		rc = kvs_fail(k, err);
 	} else {

@@ -23,7 +23,7 @@ static int del_keys(struct kvs *k)
 
 		code = kvs_key_arg(k, i, &key);
 		if (!code) {
-			err = kv_del(k->db, k->tree, key.p, key.n, 0);
+			err = k->ops->del(k->db, k->tree, key.p, key.n, 0);
 			if (err)
 				code = err == KV_E_NOTFOUND ? kvs_no_key(k, &key)
 							    : kvs_fail(k, err);
@@ -80,8 +80,8 @@ static int collect(struct kvs *k, kv_batch *batch, struct bytes *from, const str
 
 	if (rc)
 		return rc;
-	while (bytes < limit && kv_batch_count(batch) < BATCH_KEYS && walk_next(&w, &rc) > 0) {
-		err = kv_batch_del(batch, k->tree, w.key, w.key_len);
+	while (bytes < limit && k->ops->batch_count(batch) < BATCH_KEYS && walk_next(&w, &rc) > 0) {
+		err = k->ops->batch_del(batch, k->tree, w.key, w.key_len);
 		if (err) {
 			rc = kvs_fail(k, err);
 			break;
@@ -108,24 +108,24 @@ static int del_range(struct kvs *k)
 	if (!rc)
 		rc = ask(k, &from, &to);
 	if (!rc) {
-		err = kv_batch_new(k->db, &batch);
+		err = k->ops->batch_new(k->db, &batch);
 		if (err)
 			rc = kvs_fail(k, err);
 	}
 	while (!rc) {
 		rc = collect(k, batch, &from, &to);
-		nr = kv_batch_count(batch);
+		nr = k->ops->batch_count(batch);
 		/* what was found before damage is deleted too */
 		if ((rc && rc != EXIT_CORRUPT) || !nr)
 			break;
-		err = kv_batch_commit(batch, 0);
+		err = k->ops->batch_commit(batch, 0);
 		if (err)
 			rc = kvs_fail(k, err);
 		else if (!rc && kvs_interrupted())
 			rc = kvs_say(k, EXIT_INTERRUPT,
 				     "interrupted; a part of the range is deleted");
 	}
-	kv_batch_free(batch);
+	k->ops->batch_free(batch);
 	bytes_free(&from);
 	bytes_free(&to);
 	return rc;

@@ -11,7 +11,7 @@ int cmd_exists(struct kvs *k)
 	if (!rc)
 		rc = kvs_open(k, 0);
 	if (!rc) {
-		err = kv_exists(k->db, k->tree, key.p, key.n, NULL);
+		err = k->ops->exists(k->db, k->tree, key.p, key.n, NULL);
 		if (err)
 			rc = err == KV_E_NOTFOUND ? EXIT_NO : kvs_fail(k, err);
 		rc = kvs_finish(k, rc);

@@ -13,7 +13,7 @@ static int copy_value(struct kvs *k, kv_reader *rd)
 	int err;
 
 	while (got && !out_failed()) {
-		err = kv_reader_read(rd, buf, sizeof(buf), &got);
+		err = k->ops->reader_read(rd, buf, sizeof(buf), &got);
 		if (err)
 			return kvs_fail(k, err);
 		enc_stream_put(&s, buf, got);
@@ -35,10 +35,10 @@ int cmd_get(struct kvs *k)
 	if (!rc)
 		rc = kvs_open(k, 0);
 	if (!rc) {
-		err = kv_reader_open(k->db, NULL, k->tree, key.p, key.n, &rd, &len);
+		err = k->ops->reader_open(k->db, NULL, k->tree, key.p, key.n, &rd, &len);
 		if (!err) {
 			rc = copy_value(k, rd);
-			kv_reader_close(rd);
+			k->ops->reader_close(rd);
 		} else {
 			rc = err == KV_E_NOTFOUND ? kvs_no_key(k, &key) : kvs_fail(k, err);
 		}

@@ -14,7 +14,7 @@ static int add(struct kvs *k, int64_t delta)
 	if (!rc)
 		rc = kvs_open(k, KVS_WRITE);
 	if (!rc) {
-		err = kv_inc(k->db, k->tree, key.p, key.n, delta, &result, 0);
+		err = k->ops->inc(k->db, k->tree, key.p, key.n, delta, &result, 0);
 		if (!err) {
 			out_fmt("%" PRId64, result);
 			out_line();

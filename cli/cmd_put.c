@@ -39,11 +39,11 @@ static int put_stream(struct kvs *k, const struct bytes *key, uint8_t *buf, size
 	size_t got = cap;
 	int err, rc = EXIT_OK;
 
-	err = kv_writer_open(k->db, k->tree, key->p, key->n, &w);
+	err = k->ops->writer_open(k->db, k->tree, key->p, key->n, &w);
 	if (err)
 		return kvs_fail(k, err);
 	while (got) {
-		err = kv_writer_write(w, buf, got);
+		err = k->ops->writer_write(w, buf, got);
 		if (err) {
 			rc = kvs_fail(k, err);
 			break;
@@ -53,10 +53,10 @@ static int put_stream(struct kvs *k, const struct bytes *key, uint8_t *buf, size
 			break;
 	}
 	if (rc) {
-		kv_writer_abort(w);
+		k->ops->writer_abort(w);
 		return rc;
 	}
-	err = kv_writer_commit(w, 0);
+	err = k->ops->writer_commit(w, 0);
 	return err ? kvs_fail(k, err) : EXIT_OK;
 }
 
@@ -70,7 +70,7 @@ static int put_stdin(struct kvs *k, const struct bytes *key)
 		return kvs_no_memory();
 	rc = read_some(buf, cap, &got);
 	if (!rc && got < cap) {
-		err = kv_put(k->db, k->tree, key->p, key->n, buf, got, 0);
+		err = k->ops->put(k->db, k->tree, key->p, key->n, buf, got, 0);
 		rc = err ? kvs_fail(k, err) : EXIT_OK;
 	} else if (!rc) {
 		rc = put_stream(k, key, buf, cap);
@@ -81,7 +81,7 @@ static int put_stdin(struct kvs *k, const struct bytes *key)
 
 static int put_argument(struct kvs *k, const struct bytes *key, const struct bytes *value)
 {
-	int err = kv_put(k->db, k->tree, key->p, key->n, value->p, value->n, 0);
+	int err = k->ops->put(k->db, k->tree, key->p, key->n, value->p, value->n, 0);
 
 	return err ? kvs_fail(k, err) : EXIT_OK;
 }

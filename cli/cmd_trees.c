@@ -31,7 +31,7 @@ static int list_one(void *arg, const char *name, uint64_t count)
 static int list(struct kvs *k)
 {
 	struct listing l = { .json = k->json };
-	int err = kv_tree_list(k->db, list_one, &l);
+	int err = k->ops->tree_list(k->db, list_one, &l);
 
 	if (k->json) {
 		out_text(l.nr ? "\n]" : "[]");
@@ -53,7 +53,7 @@ static int drop(struct kvs *k)
 		if (first != 'y' && first != 'Y')
 			return kvs_say(k, EXIT_NO, "nothing was dropped");
 	}
-	err = kv_tree_drop(k->db, k->drop);
+	err = k->ops->tree_drop(k->db, k->drop);
 	if (err == KV_E_NOTFOUND)
 		return kvs_say(k, EXIT_NO, "no tree '%s'; 'kvs trees %s' lists them", k->drop,
 			       k->image);

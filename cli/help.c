@@ -17,6 +17,7 @@ static const char general[] =
 	"  kvs dump demo.kv | kvs load copy.kv -      copy as text\n"
 	"  kvs check demo.kv                          verify every byte that matters\n"
 	"\n"
+	"IMAGE may be mount:DIR, a volume that the kernel has mounted there.\n"
 	"'kvs VERB --help' shows the options of a verb. Exit status: 0 ok, 1 no such key, 2 usage "
 	"or bad\n"
 	"input, 3 system or no space, 4 damaged, 5 not a volume, 6 busy.\n";
@@ -120,7 +121,8 @@ static const char *synonym(const char *name)
 		{ "info", "stat" },   { "import", "load" }, { "restore", "load" },
 		{ "export", "dump" }, { "init", "create" }, { "new", "create" },
 		{ "mkfs", "create" }, { "fsck", "check" },  { "verify", "check" },
-		{ "has", "exists" },
+		{ "has", "exists" },   { "fuse", "mount" },
+		{ "attach", "mount" },
 	};
 	size_t i;
 

@@ -64,6 +64,12 @@ const struct kvs_command kvs_commands[] = {
 	  OPT_BIT(OUTPUT), 0, 0,
 	  cmd_trees, "list the trees with their counts, or drop one",
 	  "Prints name, tab, number of entries. --drop asks first when a terminal is there to answer.\n" },
+	{ "mount", "Volumes", "IMAGE DIR", OPT_BIT(OPTIONS) | OPT_BIT(FOREGROUND) | COMMON, 1, 1,
+	  cmd_mount, "show the volume as a file system (FUSE)",
+	  "A file for each key, a directory for each tree. -o LIST: ro, uid=, gid=, fmode=, dmode=,\n"
+	  "write=set|stream, strip_nl, durability=kill-safe|synced|memory, cache=BYTES, allow_other.\n"
+	  "'fusermount3 -u DIR' or 'umount DIR' ends it. By default each write sets the whole value: a\n"
+	  "program that writes in pieces keeps only the last one, unless -o write=stream.\n" },
 	{ "stat", "Volumes", "IMAGE", COMMON | OPT_BIT(OUTPUT), 0, 0,
 	  cmd_stat, "print geometry, space, state and health", "" },
 };
@@ -128,14 +134,55 @@ static void free_run(struct kvs *k)
 	bytes_free(&k->prefix);
 }
 
+/* What needs the image itself says so, before it takes "mount:DIR" for a file. */
+static int image_only(const struct kvs *k)
+{
+	bool needs = k->cmd->run == cmd_check || k->cmd->run == cmd_create || k->cmd->run == cmd_mount;
+
+	if (!needs || !volume_mount_dir(k->image))
+		return -1;
+	return kvs_complain(EXIT_USAGE,
+			    "'kvs %s' works on an image or a device that is not mounted, not on %s",
+			    k->cmd->name, k->image);
+}
+
+/* Called by this name (a link), the program is 'kvs create', as mkfs(8) expects it. */
+static bool is_mkfs(const char *program)
+{
+	const char *slash = strrchr(program, '/');
+
+	return !strcmp(slash ? slash + 1 : program, "mkfs.kvfs");
+}
+
+/* argv begins with the verb. */
+static int run_verb(struct kvs *k, const char *verb, int argc, char **argv)
+{
+	int rc;
+
+	k->cmd = kvs_command_find(verb);
+	if (!k->cmd)
+		return unknown_verb(verb);
+	rc = opts_parse(k, argc, argv);
+	if (rc < 0)
+		rc = image_only(k);
+	if (rc < 0)
+		rc = k->cmd->run(k);
+	else if (kvs_given(k, OPT_BIT(VERSION)))
+		show_version();
+	free_run(k);
+	return rc;
+}
+
 int main(int argc, char **argv)
 {
-	struct kvs k = { .limit = UINT64_MAX, .opt = KV_OPTIONS_INIT };
+	struct kvs k = { .ops = &volume_engine, .limit = UINT64_MAX, .opt = KV_OPTIONS_INIT };
 	int rc;
 
 	/* a parent may have left it ignored; then 'kvs dump | head' would not end by itself */
 	signal(SIGPIPE, SIG_DFL);
-	if (argc < 2) {
+	if (argc && is_mkfs(argv[0])) {
+		rc = run_verb(&k, "create", argc, argv);
+	} else if (argc < 2) {
 		rc = kvs_complain(EXIT_USAGE, "no verb; 'kvs --help' lists them");
 	} else if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
 		help_general();
@@ -146,15 +193,7 @@ int main(int argc, char **argv)
 		show_version();
 		rc = EXIT_OK;
 	} else {
-		k.cmd = kvs_command_find(argv[1]);
-		if (!k.cmd)
-			return unknown_verb(argv[1]);
-		rc = opts_parse(&k, argc - 1, argv + 1);
-		if (rc < 0)
-			rc = k.cmd->run(&k);
-		else if (kvs_given(&k, OPT_BIT(VERSION)))
-			show_version();
-		free_run(&k);
+		rc = run_verb(&k, argv[1], argc - 1, argv + 1);
 	}
 	return out_finish(rc);
 }

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "kvengine.h"
+#include "volume.h"
 
 /* Exit codes. */
 enum {
@@ -148,6 +149,8 @@ void out_rows(bool json, const struct row *rows, size_t rows_nr, const void *rec
 	x(UUID,	     "uuid",	  0,   "UUID",	"identity of the volume instead of a random one") \
 	x(FORCE,     "force",	  'f', NULL,	"do not ask; 'create': overwrite what is there") \
 	x(NO_SYNC,   "no-sync",	  0,   NULL,	"do not sync after the changes") \
+	x(OPTIONS,   "options",	  'o', "LIST",	"what to mount with, separated by commas") \
+	x(FOREGROUND, "foreground", 0, NULL,	"stay; do not go into the background") \
 	x(CACHE,     "cache",	  0,   "BYTES",	"memory for pages and values (default 64M)") \
 	x(HELP,	     "help",	  'h', NULL,	"this text") \
 	x(VERSION,   "version",	  0,   NULL,	"the version")
@@ -188,11 +191,13 @@ struct kvs {
 	enum enc_mode key_enc, value_enc;
 	const char *tree_name; /* NULL: main */
 	const char *drop;
+	const char *mount_options;
 	bool json, bdb;
 	uint64_t limit;
 	struct bytes from, to, prefix; /* decoded */
 	kv_options opt;
 
+	const struct volume_ops *ops; /* never NULL */
 	kv_db *db;
 	kv_tree *tree; /* NULL: main */
 	bool writing;
@@ -231,6 +236,7 @@ int cmd_stat(struct kvs *k);
 int cmd_load(struct kvs *k);
 int cmd_dump(struct kvs *k);
 int cmd_check(struct kvs *k);
+int cmd_mount(struct kvs *k);
 
 /* ---- the session with the volume (session.c) ----------------------------------------------- */
 
@@ -290,6 +296,7 @@ int walk_close(struct walk *w, int rc);
 
 /* The value at a cursor: in memory when short, else read in pieces, as often as wanted. */
 struct value {
+	const struct kvs *k;
 	kv_cursor *c;
 	const void *p; /* NULL: stream it */
 	uint64_t len;

@@ -35,12 +35,12 @@ int loader_init(struct loader *l, struct kvs *k, struct input *in)
 	l->in = in;
 	in->entries = &l->entries;
 	l->piece_bytes = kvs_piece_bytes(k);
-	err = kv_stat(k->db, &st);
+	err = k->ops->stat(k->db, &st);
 	if (!err) {
 		l->key_max = st.key_max;
 		/* what a batch takes: a value of one chunk */
 		l->value_max = st.chunk_bytes;
-		err = kv_batch_new(k->db, &l->batch);
+		err = k->ops->batch_new(k->db, &l->batch);
 	}
 	return err ? kvs_fail(k, err) : EXIT_OK;
 }
@@ -60,11 +60,11 @@ static int flush_batch(struct loader *l)
 {
 	int err;
 
-	if (!kv_batch_count(l->batch))
+	if (!l->k->ops->batch_count(l->batch))
 		return EXIT_OK;
-	err = kv_batch_commit(l->batch, 0);
+	err = l->k->ops->batch_commit(l->batch, 0);
 	if (err) {
-		kv_batch_clear(l->batch);
+		l->k->ops->batch_clear(l->batch);
 		l->batch_bytes = 0;
 		return fail_here(l, err);
 	}
@@ -128,7 +128,7 @@ int loader_tree_set(struct loader *l, const char *name)
 	if (!trees)
 		return kvs_no_memory();
 	l->trees = trees;
-	err = kv_tree_open(l->k->db, name, KV_TREE_CREATE, &l->tree);
+	err = l->k->ops->tree_open(l->k->db, name, KV_TREE_CREATE, &l->tree);
 	if (err)
 		return fail_here(l, err);
 	memmove(trees + at + 1, trees + at, (l->trees_nr - at) * sizeof(*trees));
@@ -163,14 +163,14 @@ static int begin_stream(struct loader *l)
 	rc = flush_batch(l);
 	if (rc)
 		return rc;
-	err = kv_writer_open(l->k->db, l->tree, l->key.p, l->key.n, &l->writer);
+	err = l->k->ops->writer_open(l->k->db, l->tree, l->key.p, l->key.n, &l->writer);
 	return err ? fail_here(l, err) : EXIT_OK;
 }
 
 /* What has gathered goes to the stream: parsers deliver escapes byte by byte. */
 static int write_gathered(struct loader *l)
 {
-	int err = kv_writer_write(l->writer, l->value.p, l->value.n);
+	int err = l->k->ops->writer_write(l->writer, l->value.p, l->value.n);
 
 	l->value.n = 0;
 	return err ? fail_here(l, err) : EXIT_OK;
@@ -215,7 +215,7 @@ static int end_stream(struct loader *l)
 
 	if (rc)
 		return rc;
-	err = kv_writer_commit(l->writer, 0);
+	err = l->k->ops->writer_commit(l->writer, 0);
 	l->writer = NULL;
 	if (err)
 		return fail_here(l, err);
@@ -229,7 +229,7 @@ static int put_alone(struct loader *l)
 
 	if (rc)
 		return rc;
-	err = kv_put(l->k->db, l->tree, l->key.p, l->key.n, l->value.p, l->value.n, 0);
+	err = l->k->ops->put(l->k->db, l->tree, l->key.p, l->key.n, l->value.p, l->value.n, 0);
 	return err ? fail_here(l, err) : stored_alone(l);
 }
 
@@ -245,12 +245,12 @@ int loader_end(struct loader *l)
 	if (l->value.n > l->value_max)
 		return put_alone(l);
 	bytes = l->key.n + l->value.n + ENTRY_COST;
-	if (l->batch_bytes + bytes > l->piece_bytes || kv_batch_count(l->batch) >= BATCH_ENTRIES) {
+	if (l->batch_bytes + bytes > l->piece_bytes || l->k->ops->batch_count(l->batch) >= BATCH_ENTRIES) {
 		rc = flush_batch(l);
 		if (rc)
 			return rc;
 	}
-	err = kv_batch_put(l->batch, l->tree, l->key.p, l->key.n, l->value.p, l->value.n);
+	err = l->k->ops->batch_put(l->batch, l->tree, l->key.p, l->key.n, l->value.p, l->value.n);
 	if (err)
 		return fail_here(l, err);
 	l->batch_bytes += bytes;
@@ -264,12 +264,12 @@ int loader_finish(struct loader *l, int rc)
 	int code = EXIT_OK;
 
 	if (l->writer)
-		kv_writer_abort(l->writer);
+		l->k->ops->writer_abort(l->writer);
 	l->writer = NULL;
 	if (l->batch) {
 		/* complete entries before a bad line, or before an interrupt, are good */
 		code = flush_batch(l);
-		kv_batch_free(l->batch);
+		l->k->ops->batch_free(l->batch);
 	}
 	rc = rc ? rc : code;
 	progress_end(&l->in->progress);

@@ -192,6 +192,9 @@ static int set_option(struct kvs *k, int o, const char *value)
 	case OPT_DROP:
 		k->drop = value;
 		break;
+	case OPT_OPTIONS:
+		k->mount_options = value;
+		break;
 	case OPT_ENC:
 	case OPT_KEY_ENC:
 	case OPT_VALUE_ENC:
@@ -244,14 +247,15 @@ static void parser_init(struct parser *p, const struct kvs_command *cmd)
 	}
 }
 
-static int option_of(int c)
+/* A letter may belong to different options of different verbs. */
+static int option_of(const struct kvs_command *cmd, int c)
 {
 	int o;
 
 	if (c >= LONG_BASE)
 		return c - LONG_BASE;
 	for (o = 0; o < OPT_NR; o++)
-		if (kvs_option_table[o].letter == c)
+		if ((cmd->options >> o & 1) && kvs_option_table[o].letter == c)
 			return o;
 	return -1;
 }
@@ -263,7 +267,7 @@ static int bad_option(const struct kvs *k, int c, char **argv)
 	const struct kvs_option_info *o;
 
 	if (c == ':') {
-		o = &kvs_option_table[option_of(optopt)];
+		o = &kvs_option_table[option_of(k->cmd, optopt)];
 		return kvs_complain(EXIT_USAGE, "--%s needs its argument %s; see 'kvs %s --help'",
 				    o->name, o->arg, name);
 	}
@@ -349,7 +353,7 @@ static int parse(struct kvs *k, struct parser *p, int argc, char **argv)
 
 		if (c == '?' || c == ':')
 			return bad_option(k, c, argv);
-		o = option_of(c);
+		o = option_of(k->cmd, c);
 		p->values[o] = optarg;
 		rc = set_option(k, o, optarg);
 		k->given |= 1ull << o;

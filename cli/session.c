@@ -109,7 +109,7 @@ static const char *next_step(int err)
 
 int kvs_fail_at(struct kvs *k, int err, const char *place)
 {
-	const char *text = kv_last_error(), *next = next_step(err);
+	const char *text = k->ops->last_error(), *next = next_step(err);
 	size_t n = strlen(k->image);
 	char step[512] = "";
 	kv_health_info health;
@@ -134,7 +134,7 @@ int kvs_fail_at(struct kvs *k, int err, const char *place)
 	else
 		kvs_say(k, 0, "%s%s", text, step);
 	/* read-only since an error: the code is that of the error */
-	if (err == KV_E_READONLY && k->db && !kv_health(k->db, &health) && health.error)
+	if (err == KV_E_READONLY && k->db && !k->ops->health(k->db, &health) && health.error)
 		err = health.error;
 	return kvs_exit_code(err);
 }
@@ -231,17 +231,20 @@ static void on_log(void *arg, int level, const char *message)
 
 int kvs_open(struct kvs *k, unsigned int flags)
 {
-	bool create = (flags & KVS_CREATE) && is_new(k->image);
+	const char *dir = volume_mount_dir(k->image);
+	bool create = !dir && (flags & KVS_CREATE) && is_new(k->image);
 	int err, rc = EXIT_OK;
 
-	if (!create && access(k->image, F_OK) && errno == ENOENT)
+	if (dir)
+		k->ops = &volume_mount;
+	if (!dir && !create && access(k->image, F_OK) && errno == ENOENT)
 		return kvs_say(k, EXIT_NOTVOLUME, "no such file; 'kvs create %s' makes a volume",
 			       k->image);
 	k->writing = flags & KVS_WRITE;
 	k->opt.flags = k->writing ? (create ? KV_OPEN_CREATE : 0) : KV_OPEN_READONLY;
 	k->opt.log = on_log;
 	k->opt.log_level = KV_LOG_WARN;
-	err = kv_open(k->image, &k->opt, &k->db);
+	err = k->ops->open(dir ? dir : k->image, &k->opt, &k->db);
 	if (err) {
 		k->db = NULL;
 		return kvs_fail(k, err);
@@ -249,7 +252,7 @@ int kvs_open(struct kvs *k, unsigned int flags)
 	if (create)
 		kvs_say(k, 0, "created a new volume");
 	if (k->tree_name) {
-		err = kv_tree_open(k->db, k->tree_name,
+		err = k->ops->tree_open(k->db, k->tree_name,
 				   flags & KVS_TREE_CREATE ? KV_TREE_CREATE : 0, &k->tree);
 		if (err == KV_E_NOTFOUND)
 			rc = kvs_say(k, EXIT_NO, "no tree '%s'; 'kvs trees %s' lists them",
@@ -268,14 +271,14 @@ int kvs_finish(struct kvs *k, int rc)
 	if (!k->db)
 		return rc;
 	if (k->writing && !kvs_given(k, OPT_BIT(NO_SYNC))) {
-		err = kv_sync(k->db);
+		err = k->ops->sync(k->db);
 		if (err) {
 			int code = kvs_fail(k, err);
 
 			rc = rc ? rc : code;
 		}
 	}
-	err = kv_close(k->db);
+	err = k->ops->close(k->db);
 	k->db = NULL;
 	k->tree = NULL;
 	if (err) {

@@ -63,12 +63,12 @@ int walk_open(struct walk *w, struct kvs *k, kv_tree *tree, const struct bytes *
 	memset(w, 0, sizeof(*w));
 	w->k = k;
 	w->reverse = reverse;
-	err = kv_cursor_open(k->db, NULL, tree, &w->c);
+	err = k->ops->cursor_open(k->db, NULL, tree, &w->c);
 	if (!err && (low || high)) {
-		err = kv_cursor_bounds(w->c, low ? from->p : NULL, low ? from->n : 0,
+		err = k->ops->cursor_bounds(w->c, low ? from->p : NULL, low ? from->n : 0,
 				       high ? to->p : NULL, high ? to->n : 0);
 		if (err)
-			kv_cursor_close(w->c);
+			k->ops->cursor_close(w->c);
 	}
 	if (err) {
 		w->c = NULL;
@@ -81,9 +81,9 @@ static int step(struct walk *w)
 {
 	if (!w->started) {
 		w->started = true;
-		return w->reverse ? kv_cursor_last(w->c) : kv_cursor_first(w->c);
+		return w->reverse ? w->k->ops->cursor_last(w->c) : w->k->ops->cursor_first(w->c);
 	}
-	return w->reverse ? kv_cursor_prev(w->c) : kv_cursor_next(w->c);
+	return w->reverse ? w->k->ops->cursor_prev(w->c) : w->k->ops->cursor_next(w->c);
 }
 
 int walk_next(struct walk *w, int *rc)
@@ -94,7 +94,7 @@ int walk_next(struct walk *w, int *rc)
 	for (;;) {
 		err = step(w);
 		if (!err)
-			err = kv_cursor_key(w->c, &w->key, &w->key_len);
+			err = w->k->ops->cursor_key(w->c, &w->key, &w->key_len);
 		if (!err) {
 			w->last_error[0] = 0;
 			return 1;
@@ -103,7 +103,7 @@ int walk_next(struct walk *w, int *rc)
 			return 0;
 		stuck = w->last_error[0] &&
 			(err == KV_E_INVALID ||
-			 !strncmp(w->last_error, kv_last_error(), sizeof(w->last_error) - 1));
+			 !strncmp(w->last_error, w->k->ops->last_error(), sizeof(w->last_error) - 1));
 		if (err != KV_E_CORRUPT && !stuck) {
 			*rc = kvs_fail(w->k, err);
 			return -1;
@@ -114,7 +114,7 @@ int walk_next(struct walk *w, int *rc)
 				"is not listed");
 			return 0;
 		}
-		snprintf(w->last_error, sizeof(w->last_error), "%s", kv_last_error());
+		snprintf(w->last_error, sizeof(w->last_error), "%s", w->k->ops->last_error());
 		walk_failed(w, err);
 	}
 }
@@ -123,6 +123,9 @@ int walk_failed(struct walk *w, int err)
 {
 	int code;
 
+	/* on a mount, somebody deleted it meanwhile */
+	if (err == KV_E_NOTFOUND)
+		return EXIT_OK;
 	if (err != KV_E_CORRUPT)
 		return kvs_fail(w->k, err);
 	w->damaged = true;
@@ -132,7 +135,7 @@ int walk_failed(struct walk *w, int err)
 
 int walk_close(struct walk *w, int rc)
 {
-	kv_cursor_close(w->c);
+	w->k->ops->cursor_close(w->c);
 	w->c = NULL;
 	return !rc && w->damaged ? EXIT_CORRUPT : rc;
 }
@@ -144,12 +147,17 @@ int value_open(struct value *v, const struct kvs *k, kv_cursor *c)
 	size_t len;
 	int err;
 
+	v->k = k;
 	v->c = c;
 	v->p = NULL;
-	err = kv_cursor_value_len(c, &v->len);
+	err = k->ops->cursor_value_len(c, &v->len);
 	if (err || v->len > kvs_piece_bytes(k))
 		return err;
-	return kv_cursor_value(c, &v->p, &len);
+	err = k->ops->cursor_value(c, &v->p, &len);
+	/* on a mount it may have changed since */
+	if (!err)
+		v->len = len;
+	return err;
 }
 
 int value_each(const struct value *v, void (*fn)(void *arg, const uint8_t *p, size_t n), void *arg)
@@ -164,15 +172,15 @@ int value_each(const struct value *v, void (*fn)(void *arg, const uint8_t *p, si
 		fn(arg, v->p, v->len);
 		return 0;
 	}
-	err = kv_cursor_reader(v->c, &rd, &len);
+	err = v->k->ops->cursor_reader(v->c, &rd, &len);
 	if (err)
 		return err;
 	do {
-		err = kv_reader_read(rd, buf, sizeof(buf), &got);
+		err = v->k->ops->reader_read(rd, buf, sizeof(buf), &got);
 		if (!err && got)
 			fn(arg, buf, got);
 	} while (!err && got && !out_failed());
-	kv_reader_close(rd);
+	v->k->ops->reader_close(rd);
 	return err;
 }
 

@@ -43,7 +43,11 @@ struct kvfs_inc {
 	__s64 result;
 };
 
-/* SCAN: records from the first key >= from (> from with AFTER), below to; REVERSE: downwards from `from`. */
+/*
+ * SCAN: records from the first key >= from (> from with AFTER), below to. REVERSE: downwards from the last
+ * key <= from (< from with AFTER) to `to`, which is included. At most KVFS_IOC_VALUE_MAX bytes of the buffer
+ * are used. ERANGE: not even one record fits.
+ */
 #define KVFS_SCAN_AFTER 0x1u
 #define KVFS_SCAN_REVERSE 0x2u
 #define KVFS_SCAN_KEYS 0x4u /* without values */
@@ -59,7 +63,10 @@ struct kvfs_scan {
 	__u32 more;    /* out: 1 when there are more */
 	__u32 reserved;
 };
-/* In the buffer, each aligned to 8: header, key, value (cut when KVFS_REC_LONG: fetch it by GET). */
+/*
+ * In the buffer, each aligned to 8: header, key, value. KVFS_REC_LONG: the value is not there, because it
+ * is longer than 64 KiB or than what is left of the buffer; fetch it by GET.
+ */
 #define KVFS_REC_LONG 0x1u
 struct kvfs_rec {
 	__u64 value_len;

@@ -155,8 +155,9 @@ int kv_del(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint32_t f
 int kv_exists(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint64_t *value_len);
 /*
  * value := value + delta, atomically; *result may be NULL. The value is text: optional sign, then
- * decimal, 0x hexadecimal, 0b binary or 0 octal, then one newline at most; it is stored back in
- * decimal. KV_E_NOTFOUND when there is no such key, KV_E_NUMBER when it is no integer of 64 bits or the result would not be.
+ * decimal, 0x hexadecimal, 0b binary or 0 octal, then one newline at most; it is stored back in decimal.
+ * KV_E_NOTFOUND when there is no such key, KV_E_NUMBER when it is no integer of 64 bits or the result would
+ * not be.
  */
 int kv_inc(kv_db *db, kv_tree *tree, const void *key, size_t key_len, int64_t delta, int64_t *result,
 	   uint32_t flags);

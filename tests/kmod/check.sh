@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#
+# check.sh - the kernel module, all of it: builds kvfs.ko for both kernels as strictly as build.sh can,
+# runs guest.sh and suite.sh with each in a virtual machine, and lets the programs of user space judge
+# the disks afterwards. 'make kmod-check' runs it.
+#
+# KV_KERNELS: where the kernels are kept (kernels.sh). KV_KMOD_KERNELS: only these, such as "6.12".
+# What the guests said stays below $builddir/kmod-check.
+
+# shellcheck source=tests/tap.sh
+. "${srcdir:?}/tests/tap.sh"
+
+here=$srcdir/tests/kmod
+work=$builddir/kmod-check
+cache=${KV_KERNELS:-$builddir/kernels}
+limit=400
+# The allocator's own checks (red zones, poison, who and where) and a stop at the first warning are
+# slow, and find what tests alone do not.
+declare -A words=([6.1]='slub_debug=FZPU panic_on_warn=1' [6.12]='')
+
+# The judge of consoles must not be blind.
+self_test() {
+	printf '%s\n' '[ 1.0] WARNING: of the boot' '[ 2.0] @@ begin' '[ 3.0] kvfs: mounted' > "$tmp/console"
+	check 'a console without a report passes' bash "$here/vm.sh" -s "$tmp/console"
+	cp "$tmp/console" "$tmp/reported"
+	echo '[ 4.0] BUG: sleeping function called from invalid context' >> "$tmp/reported"
+	check 'a console with a report does not' expect 120 bash "$here/vm.sh" -s "$tmp/reported"
+	echo '[ 1.0] Kernel panic' > "$tmp/console"
+	check 'nor does one that ends before the test' expect 120 bash "$here/vm.sh" -s "$tmp/console"
+}
+
+build() {
+	local s=$1 headers=$2 step status
+	local -A text=(
+		[module]='kvfs.ko builds with W=1, without a warning'
+		[sparse]='sparse finds nothing'
+		[frames]='all stack frames are below 1 KiB'
+		[modinfo]='modinfo says what it should'
+		[symbols]='no symbol of libc or of floating point'
+	)
+
+	for step in module sparse frames modinfo symbols; do
+		status=0
+		bash "$here/build.sh" "$headers" "$work/$s" "$step" > "$tmp/build.out" 2>&1 || status=$?
+		if [ "$status" -eq 0 ]; then
+			ok "$s: ${text[$step]}"
+			[ "$step" != frames ] || diag "$(cat "$tmp/build.out")"
+		else
+			not_ok "$s: ${text[$step]}" "$(head -n 40 "$tmp/build.out")"
+			[ "$step" != module ] || return 1
+		fi
+	done
+}
+
+# shellcheck disable=SC2317 # called through check
+make_disks() {
+	rm -f "$work/$1"/vd?
+	truncate -s 128M "$work/$1/vdb"
+	truncate -s 32M "$work/$1/vdd"
+	{
+		echo "somebody else's data"
+		head -c 1000000 "$builddir/kvs"
+	} > "$work/$1/vdc"
+	truncate -s 32M "$work/$1/vdc"
+	# A volume in a file grows, one on a disk does not: it has to be large before it becomes a disk.
+	kvs create "$work/$1/vda" --size 448M &&
+		head -c 300M /dev/zero | kvs put "$work/$1/vda" filler - &&
+		kvs del "$work/$1/vda" filler && truncate -s 448M "$work/$1/vda"
+}
+
+# forward SERIES FILE: what the guest printed, as checks of ours.
+forward() {
+	local line title='' kind='' details=()
+
+	flush() {
+		case $kind in
+		ok) ok "$title" ;;
+		not) not_ok "$title" "${details[@]}" ;;
+		esac
+		kind='' details=()
+	}
+	while IFS= read -r line || [ -n "$line" ]; do
+		if [[ $line =~ ^(not\ )?ok\ ?[0-9]*\ *(-\ )?(.*)$ ]]; then
+			flush
+			title="$1: ${BASH_REMATCH[3]}"
+			kind=ok
+			[ -z "${BASH_REMATCH[1]}" ] || kind=not
+		elif [ "$kind" = not ] && [[ $line != '# '[^\ ]* ]]; then
+			[ ${#details[@]} -ge 20 ] || details+=("${line#\#   }")
+		elif [[ $line != 1..* ]]; then
+			flush
+			diag "$1: ${line#\# }"
+		fi
+	done < "$2"
+	flush
+}
+
+judge_disk() {
+	local s=$1 disk=$2 said
+	local image=$work/$s/$disk
+
+	check "$s: $disk: kvs check is clean" kvs check "$image"
+	check "$s: $disk: kvs-fsck -n is clean" kvs-fsck -n "$image"
+	said=$(sed -n "s/^# view $disk //p" "$work/$s/results")
+	kvs dump "$image" > "$tmp/dump.ndjson" || true
+	is "$s: $disk: kvs dump has what the guest saw" \
+		"$(python3 "$here/guest.py" dump "$tmp/dump.ndjson" 2>&1)" "${said:-the guest did not say}"
+}
+
+run() {
+	local s=$1 vmlinuz=$2 modules=$3 status=0 begin=$SECONDS out=$work/$1
+	local programs=(-b "$builddir/kvs" -b "$builddir/kvs-fsck")
+
+	check "$s: initramfs" bash "$here/initrd.sh" -k "$modules" -o "$out/initrd" -t "$here/guest.sh" \
+		-P "${programs[@]}" "$out/kvfs.ko" "$here/suite.sh" "$here/mount_backend.sh" "$here/guest.py" \
+		"$builddir/tests/lib/k11"
+	check "$s: kvs create makes the disk" make_disks "$s"
+	bash "$here/vm.sh" -k "$vmlinuz" -i "$out/initrd" -c "$out/console" -r "$out/results" -t "$limit" \
+		-a "${words[$s]}" "$out"/vd[a-d] > "$tmp/vm.out" 2>&1 || status=$?
+	touch "$out/results"
+	forward "$s" "$out/results"
+	diag "$s: the guest took $((SECONDS - begin)) s"
+	is "$s: the guest came to its end" "$(tail -n 1 "$out/results")" '# complete'
+	# 1: a check has failed, and is counted already.
+	if [ "$status" -le 1 ]; then
+		ok "$s: the kernel reported nothing"
+	else
+		not_ok "$s: the kernel reported nothing" "vm.sh: $status" "$(head -n 150 "$tmp/vm.out")" \
+			"console: $out/console"
+	fi
+	judge_disk "$s" vda
+	judge_disk "$s" vdb
+	rm -f "$out"/vd? "$out/initrd"
+}
+
+mkdir -p "$work"
+self_test
+check 'headers and images of the kernels are there' env KV_KERNELS="$cache" bash "$here/kernels.sh"
+[ -s "$cache/kernels" ] || finish
+while IFS=$'\t' read -r -u 3 series release headers vmlinuz modules; do
+	[[ " ${KV_KMOD_KERNELS:-$series} " == *" $series "* ]] || continue
+	diag "Linux $release"
+	rm -f "$work/$series/results"
+	if build "$series" "$headers"; then run "$series" "$vmlinuz" "$modules"; fi
+done 3< "$cache/kernels"
+diag "all took $SECONDS s"
+finish
