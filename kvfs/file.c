@@ -329,6 +329,9 @@ static int write_whole(struct kvfs_file *f, struct kvfs_source *src, size_t len)
 	u8 *data = NULL;
 	int err = 0;
 
+	/* A SET that fails leaves the value as it was, also where it was to replace it after an O_TRUNC. */
+	if (!(f->flags & KVFS_O_APPEND))
+		f->cut = false;
 	if (len <= KVFS_PIECE) {
 		data = kvp_alloc(len, 0);
 		if (!data)

@@ -417,6 +417,8 @@ check 'after some values' test "$i" -gt 10
 check 'which are there' cmp "$m/fill3" <(head -c 2000000 "$tmp/64M" | tail -c 500000)
 check 'a long write fails too' expect 1 dd if="$tmp/64M" of="$m/fill1" bs=32M count=1 conv=notrunc
 check 'and leaves the value' cmp "$m/fill1" <(head -c 1000000 "$tmp/64M" | tail -c 500000)
+check 'so does one that was to replace it' expect 1 dd if="$tmp/64M" of="$m/fill1" bs=700000 count=1
+check 'and leaves it, too' cmp "$m/fill1" <(head -c 1000000 "$tmp/64M" | tail -c 500000)
 rm "$m"/fill?
 check 'deleting makes room' dd if="$tmp/64M" of="$m/again" bs=500000 count=1
 stop "$tmp/capped.kv" "$m"

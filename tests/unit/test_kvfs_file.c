@@ -224,6 +224,10 @@ START_TEST(a_source_that_fails)
 	s.bytes = bytes;
 	must(kvfs_file_write(a, 0, &s.source, 400000) == -EFAULT);
 	expect(&m.v, NULL, "k", "old");
+	kvfs_file_truncate_later(f);
+	must(kvfs_file_write(f, 0, &s.source, 400000) == -EFAULT);
+	must_be(kvfs_file_flush(f), 0);
+	expect(&m.v, NULL, "k", "old");
 	/* A stream takes what there is. */
 	m.fs.stream = true;
 	s.left = 300000;
