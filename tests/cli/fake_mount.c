@@ -188,7 +188,7 @@ static bool scan_one(kv_cursor *c, struct kvfs_scan *a, uint64_t room)
 {
 	struct kvfs_rec rec = { 0 };
 	const void *key, *value = NULL;
-	uint64_t length;
+	uint64_t length = 0;
 	size_t key_len, share = 0, whole;
 	uint8_t *to = (uint8_t *)(uintptr_t)a->buf + a->buf_len;
 
