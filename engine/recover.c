@@ -106,8 +106,8 @@ static int end_find(struct replay *rp, struct kve_scan *sc)
 			break;
 		if (rec.poison && lsn > kve_scan_attested(sc) && !rp->first_bad) {
 			rp->first_bad = lsn;
-			rp->bad_start = rp->txn_count ? rp->txn_start :
-					lsn - le32_to_cpu(rec.r->txn_index);
+			/* Not lsn less index: a SEAL in the middle of a transaction takes an LSN, too. */
+			rp->bad_start = rp->txn_start;
 		}
 		if (rp->first_bad && rp->first_bad <= kve_scan_attested(sc))
 			rp->first_bad = 0;
