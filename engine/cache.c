@@ -265,16 +265,21 @@ void kve_cache_shrink(struct kv_db *db, u32 count)
 
 /* ---- when the system is short of memory ------------------------------------------------------------ */
 
+static u64 frames_in_use(const struct kve_cache *c)
+{
+	return kvp_load(&c->frames) + kvp_load(&c->shadows);
+}
+
 void kve_cache_reclaim(struct kv_db *db)
 {
 	struct kve_cache *c = &db->cache;
-	u64 wanted = kvp_load(&c->wanted), have = c->frames + c->shadows;
+	u64 wanted = kvp_load(&c->wanted), have = frames_in_use(c);
 	u64 target = have > wanted ? have - wanted : 0;
 	int round;
 
 	kvp_sub(&c->wanted, wanted);
 	/* Inner pages go after their children, hot ones after a second look. */
-	for (round = 0; round < 4 && c->frames + c->shadows > target; round++)
+	for (round = 0; round < 4 && frames_in_use(c) > target; round++)
 		evict_round(db, target);
 	kve_values_shrink(db, wanted * db->geo.frame);
 	kvp_arena_trim(c->arena);

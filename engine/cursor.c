@@ -104,9 +104,9 @@ static int settle(kv_cursor *c)
 {
 	c->valid = false;
 	c->key_len = kvf_page_key(c->page, c->db->geo.frame, c->slot, c->key);
-	if (c->from_len && kve_key_compare(c->key, c->key_len, c->from, c->from_len) < 0)
+	if (c->from_len && kvf_key_compare(c->key, c->key_len, c->from, c->from_len) < 0)
 		return -KVE_not_found;
-	if (c->to_len && kve_key_compare(c->key, c->key_len, c->to, c->to_len) >= 0)
+	if (c->to_len && kvf_key_compare(c->key, c->key_len, c->to, c->to_len) >= 0)
 		return -KVE_not_found;
 	c->valid = true;
 	return 0;
@@ -256,7 +256,7 @@ int kv_cursor_seek(kv_cursor *c, const void *key, size_t key_len)
 
 	if (!err && key_len > c->db->geo.key_max)
 		err = -KVE_key_too_long;
-	if (!err && c->from_len && kve_key_compare(key, (u32)key_len, c->from, c->from_len) < 0)
+	if (!err && c->from_len && kvf_key_compare(key, (u32)key_len, c->from, c->from_len) < 0)
 		err = seek_ge(c, c->from, c->from_len);
 	else if (!err)
 		err = seek_ge(c, key, (u32)key_len);
@@ -269,7 +269,7 @@ int kv_cursor_seek_le(kv_cursor *c, const void *key, size_t key_len)
 
 	if (!err && key_len > c->db->geo.key_max)
 		err = -KVE_key_too_long;
-	if (!err && c->to_len && kve_key_compare(key, (u32)key_len, c->to, c->to_len) >= 0)
+	if (!err && c->to_len && kvf_key_compare(key, (u32)key_len, c->to, c->to_len) >= 0)
 		err = seek_below(c, c->to, c->to_len, false);
 	else if (!err)
 		err = seek_below(c, key, (u32)key_len, true);

@@ -470,14 +470,6 @@ struct kve_need {
 	int level; /* -1: root, any */
 	bool live; /* the place where it belongs is in the live state, so it can be attached */
 };
-/* Order of keys: that of their bytes. */
-static inline int kve_key_compare(const void *a, u32 a_len, const void *b, u32 b_len)
-{
-	int cmp = memcmp(a, b, KVF_MIN(a_len, b_len));
-
-	return cmp ? cmp : (a_len > b_len) - (a_len < b_len);
-}
-
 enum kve_seek { KVE_SEEK_KEY, KVE_SEEK_BEFORE, KVE_SEEK_LAST };
 /*
  * Copy the leaf of generation gen that key belongs to (BEFORE: that holds the keys just below key; LAST:

@@ -213,8 +213,8 @@ static bool leaf_fits(const u8 *page, u32 frame, enum kve_seek seek, const void 
 
 	if (seek == KVE_SEEK_LAST)
 		return !upper;
-	low = lower ? kve_key_compare(lower, lower_len, key, len) : -1;
-	high = upper ? kve_key_compare(key, len, upper, upper_len) : -1;
+	low = lower ? kvf_key_compare(lower, lower_len, key, len) : -1;
+	high = upper ? kvf_key_compare(key, len, upper, upper_len) : -1;
 	return seek == KVE_SEEK_KEY ? low <= 0 && high < 0 : low < 0 && high <= 0;
 }
 

@@ -135,6 +135,13 @@ static inline const struct kvf_slot *kvf_page_slots(const void *page)
 const struct kvf_item *kvf_page_item(const void *page, u32 len, u32 i);
 /* Cell bytes of slot i, *cell_len, *flags. */
 const u8 *kvf_page_cell(const void *page, u32 len, u32 i, u32 *cell_len, u8 *flags);
+/* Order of keys: that of their bytes. */
+static inline int kvf_key_compare(const void *a, u32 a_len, const void *b, u32 b_len)
+{
+	int cmp = memcmp(a, b, KVF_MIN(a_len, b_len));
+
+	return cmp ? cmp : (a_len > b_len) - (a_len < b_len);
+}
 /* Full key of slot i into buf (key_max bytes); returns its length. */
 u32 kvf_page_key(const void *page, u32 len, u32 i, void *buf);
 /* Fences: pointer into the page, *flen; NULL for none. */

@@ -165,15 +165,6 @@ static int child_verify(u8 flags, const u8 *cell, u32 cell_len, const struct kvf
 
 /* ---- layout ---------------------------------------------------------------------------------- */
 
-static int compare(const u8 *a, u32 a_len, const u8 *b, u32 b_len)
-{
-	int c = memcmp(a, b, KVF_MIN(a_len, b_len));
-
-	if (c)
-		return c;
-	return a_len < b_len ? -1 : a_len > b_len;
-}
-
 /* First 4 bytes of a suffix as a number, zero padded. */
 static u32 head_of(const u8 *suffix, u32 len)
 {
@@ -212,7 +203,7 @@ static int bounds_verify(const struct kvf_page *p, u32 len, const struct kvf_geo
 	if (prefix_len && (!lower || !upper || prefix_len > lower_len || prefix_len > upper_len ||
 			   memcmp(lower, upper, prefix_len)))
 		return KVF_F_page_layout;
-	if (lower && upper && compare(lower, lower_len, upper, upper_len) >= 0)
+	if (lower && upper && kvf_key_compare(lower, lower_len, upper, upper_len) >= 0)
 		return KVF_F_page_fence;
 	if (!kvf_is_zero(lower ? lower + lower_len : NULL, -lower_len % UNIT) ||
 	    !kvf_is_zero(upper ? upper + upper_len : NULL, -upper_len % UNIT))
@@ -265,12 +256,12 @@ static int fences_verify(const struct kvf_page *p, u32 len)
 
 	fence = kvf_page_lower(p, len, &flen);
 	if (fence && nr > first &&
-	    compare(suffix_of(p, len, first), le16_to_cpu(kvf_page_slots(p)[first].suffix_len),
+	    kvf_key_compare(suffix_of(p, len, first), le16_to_cpu(kvf_page_slots(p)[first].suffix_len),
 		    fence + prefix_len, flen - prefix_len) < 0)
 		return KVF_F_page_fence;
 	fence = kvf_page_upper(p, len, &flen);
 	if (fence && nr > 0 &&
-	    compare(suffix_of(p, len, nr - 1), le16_to_cpu(kvf_page_slots(p)[nr - 1].suffix_len),
+	    kvf_key_compare(suffix_of(p, len, nr - 1), le16_to_cpu(kvf_page_slots(p)[nr - 1].suffix_len),
 		    fence + prefix_len, flen - prefix_len) >= 0)
 		return KVF_F_page_fence;
 	return 0;
@@ -282,7 +273,7 @@ static int order_verify(const struct kvf_page *p, u32 len)
 	u32 i, nr = le16_to_cpu(p->nr);
 
 	for (i = 1; i < nr; i++)
-		if (compare(suffix_of(p, len, i - 1), le16_to_cpu(slots[i - 1].suffix_len),
+		if (kvf_key_compare(suffix_of(p, len, i - 1), le16_to_cpu(slots[i - 1].suffix_len),
 			    suffix_of(p, len, i), le16_to_cpu(slots[i].suffix_len)) >= 0)
 			return KVF_F_page_order;
 	return 0;

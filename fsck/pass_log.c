@@ -112,6 +112,17 @@ static void check_txn(struct kvsck *ck, struct log *lg, const struct kvf_record 
 	lg->txn_left = count - index - 1;
 }
 
+/* The size that holds the successor was durable before the header that names it. */
+static void check_successor(struct kvsck *ck, u32 segment)
+{
+	u32 next = kvsck_seg_header(ck, segment)->hdr_next;
+	struct kvsck_where w = kvsck_at(ck, (u64)segment << ck->g.segment_shift);
+
+	if (next != KVF_NO_SEGMENT && next >= ck->io->size >> ck->g.segment_shift)
+		kvsck_problem(ck, KVF_F_volume_short, &w, "segment %u, which comes after this one in the log, "
+			      "is missing", next);
+}
+
 /* Behind a SEAL: the successor that the segment's header names. */
 static int go_on(struct kvsck *ck, struct log *lg)
 {
@@ -126,7 +137,7 @@ static int go_on(struct kvsck *ck, struct log *lg)
 		lg->end = true;
 		return 0;
 	}
-	/* none chosen, or the volume did not grow before the crash */
+	/* none chosen, or cut off */
 	if (s->hdr_next >= ck->log_segments)
 		return at_end(ck, lg, KVF_F_segment_next);
 	lg->id.segment = s->hdr_next;
@@ -145,6 +156,7 @@ static int go_on(struct kvsck *ck, struct log *lg)
 	if (finding)
 		return at_end(ck, lg, finding);
 	next->state |= KVSCK_SEG_LOG;
+	check_successor(ck, lg->id.segment);
 	return 0;
 }
 
@@ -197,6 +209,8 @@ static void check_first(struct kvsck *ck, const struct log *lg)
 	if (finding)
 		kvsck_problem(ck, finding, &w, "the log is replayed from this segment, generation %u",
 			      lg->id.segment_gen);
+	else
+		check_successor(ck, lg->id.segment);
 	s->state |= KVSCK_SEG_LOG;
 }
 

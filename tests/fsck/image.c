@@ -198,7 +198,7 @@ static void build_head(struct build *b)
 	u64 base = segment_at(3);
 	u32 off, i, start[4];
 
-	put_header(b, 3, KVF_KIND_LOG, b->lsn, 7);
+	put_header(b, 3, KVF_KIND_LOG, b->lsn, is(b, IMAGE_LOG_SHORT) ? IMAGE_SEGMENTS : 7);
 	b->im->value_record[1] = base + IMAGE_BLOCK;
 	b->im->value[1] = base + IMAGE_BLOCK + sizeof(struct kvf_record) + 4;
 	off = put_record(b, 3, IMAGE_BLOCK, &r, &b->big[1]);

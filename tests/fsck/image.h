@@ -77,6 +77,7 @@ enum image_fault {
 	IMAGE_LOG_PAYLOAD,   /* bad payload of an attested record */
 	IMAGE_LOG_PAYLOAD_TAIL, /* bad payload of the last record, not attested: a note */
 	IMAGE_LOG_GAP,	     /* the superblock attests more than the log holds */
+	IMAGE_LOG_SHORT,     /* the head's successor is behind the end of the file */
 	IMAGE_LOG_GAP_LATER, /* a bad record, and a later one attests it */
 	IMAGE_LOG_CUT,	     /* cut and attested behind the end of the log */
 	IMAGE_LOG_CUT_GOOD,  /* cut in the middle: good */

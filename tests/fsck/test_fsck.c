@@ -129,6 +129,7 @@ static const struct expect expects[] = {
 	{ IMAGE_LOG_PAYLOAD, KVF_F_record_payload, 0, 0 },
 	{ IMAGE_LOG_PAYLOAD_TAIL, 0, 0, KVF_F_record_payload },
 	{ IMAGE_LOG_GAP, KVF_F_log_gap, 0, 0 },
+	{ IMAGE_LOG_SHORT, KVF_F_volume_short, 0, 0 },
 	{ IMAGE_LOG_GAP_LATER, KVF_F_log_gap, 0, 0 },
 	{ IMAGE_LOG_CUT, KVF_F_log_gap, 0, 0 },
 	{ IMAGE_LOG_CUT_GOOD, 0, 0, 0 },
