@@ -64,7 +64,7 @@ static int tree_make(struct kv_db *db, const char *name, bool new, kv_tree **out
 
 	if (err)
 		return err;
-	kvp_mutex_lock(&db->writer);
+	kvp_gate_close(&db->writer);
 	*out = kve_tree_find(db, name);
 	if (*out && new) {
 		err = kve_fail(db, KVE_tree_exists, "'%s'", name);
@@ -78,7 +78,7 @@ static int tree_make(struct kv_db *db, const char *name, bool new, kv_tree **out
 			kvp_free(op.tree);
 		*out = op.tree;
 	}
-	kvp_mutex_unlock(&db->writer);
+	kvp_gate_open(&db->writer);
 	return err;
 }
 
@@ -234,7 +234,7 @@ int kv_put(kv_db *db, kv_tree *tree, const void *key, size_t key_len, const void
 	op.key_len = (u32)key_len;
 	op.value_len = (u32)value_len;
 	err = kve_commit(db, &op, 1, flags);
-	kvp_add(&db->puts, 1u);
+	kvp_count_add(&db->puts, 1);
 	return kve_return(db, err);
 }
 
@@ -252,7 +252,7 @@ int kv_del(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint32_t f
 	op.tree = kve_tree_of(db, tree);
 	op.key_len = (u32)key_len;
 	err = op.tree->dropped ? -KVE_no_tree : kve_commit(db, &op, 1, (flags & 0xf) | KV_PUT_REPLACE);
-	kvp_add(&db->dels, 1u);
+	kvp_count_add(&db->dels, 1);
 	return kve_return(db, err);
 }
 
@@ -346,7 +346,7 @@ int kv_inc(kv_db *db, kv_tree *tree, const void *key, size_t key_len, int64_t de
 	op.tree = kve_tree_of(db, tree);
 	op.key_len = (u32)key_len;
 	durability = flags & 0xf ? (int)(flags & 0xf) : db->durability;
-	kvp_mutex_lock(&db->writer);
+	kvp_gate_close(&db->writer);
 	err = op.tree->dropped ? -KVE_no_tree : number_read(db, op.tree, key, op.key_len, &v);
 	if (!err && __builtin_add_overflow(v, (s64)delta, &sum))
 		err = -KVE_overflow;
@@ -357,7 +357,7 @@ int kv_inc(kv_db *db, kv_tree *tree, const void *key, size_t key_len, int64_t de
 	}
 	if (!err && durability == KV_KILL_SAFE)
 		err = kve_log_kill_safe(db);
-	kvp_mutex_unlock(&db->writer);
+	kvp_gate_open(&db->writer);
 	if (!err && durability == KV_SYNCED)
 		err = kve_log_sync(db, lsn);
 	if (!err && result)
@@ -445,7 +445,7 @@ static int get_begin(struct kv_db *db, struct kv_tree *t, const void *key, size_
 		err = kve_key_check(db, key, key_len);
 	if (!err && kvp_load(&t->dropped))
 		err = -KVE_no_tree;
-	kvp_add(&db->gets, 1u);
+	kvp_count_add(&db->gets, 1);
 	return err;
 }
 
@@ -563,9 +563,9 @@ int kv_checkpoint(kv_db *db)
 	int err = kve_enter(db, true);
 
 	if (!err) {
-		kvp_mutex_lock(&db->writer);
+		kvp_gate_close(&db->writer);
 		err = kve_super_mark(db);
-		kvp_mutex_unlock(&db->writer);
+		kvp_gate_open(&db->writer);
 	}
 	if (!err)
 		err = kve_checkpoint(db, NULL, false, true);

@@ -16,16 +16,20 @@ int kve_cache_init(struct kv_db *db, u64 bytes)
 {
 	struct kve_cache *c = &db->cache;
 	u64 per_frame = db->geo.frame + sizeof(struct kve_frame);
+	size_t most, kids = 2048; /* the least that an arena deals in */
+	int err;
 
 	c->limit = KVF_MAX(bytes / per_frame, 48ull);
+	c->kids_max = (db->geo.frame - (u32)sizeof(struct kvf_page)) /
+		      (u32)(sizeof(struct kvf_slot) + sizeof(struct kvf_item) + sizeof(struct kvf_ref)) + 1;
+	while (kids < c->kids_max * sizeof(struct kve_frame *))
+		kids *= 2;
 	/* Address space for what may exceed the limit for a moment: shadows, a read-only replay. */
-	return kvp_arena_create(&c->arena, db->geo.frame, (size_t)(c->limit * 4 + 65536) * db->geo.frame);
-}
-
-static void frame_destroy(struct kve_frame *f)
-{
-	kvp_free(f->kids);
-	kvp_free(f);
+	most = (size_t)c->limit * 4 + 65536;
+	err = kvp_arena_create(&c->arena, db->geo.frame, most * db->geo.frame);
+	if (err)
+		return err;
+	return kvp_arena_create(&c->kids_arena, kids, most * kids);
 }
 
 static void shadows_destroy(struct kve_frame *f)
@@ -34,7 +38,6 @@ static void shadows_destroy(struct kve_frame *f)
 
 	while ((sh = f->shadow)) {
 		f->shadow = sh->next;
-		kvp_free(sh->kids);
 		kvp_free(sh);
 	}
 }
@@ -48,22 +51,29 @@ void kve_cache_exit(struct kv_db *db)
 	for (f = c->every; f; f = next) {
 		next = f->every;
 		shadows_destroy(f);
-		frame_destroy(f);
+		kvp_free(f);
 	}
 	if (c->arena)
 		kvp_arena_destroy(c->arena);
+	if (c->kids_arena)
+		kvp_arena_destroy(c->kids_arena);
 	kvp_mutex_destroy(&c->lock);
-}
-
-u32 kve_kids_max(const struct kv_db *db)
-{
-	return (db->geo.frame - (u32)sizeof(struct kvf_page)) /
-	       (u32)(sizeof(struct kvf_slot) + sizeof(struct kvf_item) + sizeof(struct kvf_ref)) + 1;
 }
 
 struct kve_frame **kve_kids_alloc(struct kv_db *db)
 {
-	return kvp_alloc_array(kve_kids_max(db), sizeof(struct kve_frame *), KVP_ZERO);
+	struct kve_frame **kids = kvp_arena_get(db->cache.kids_arena);
+	u32 i;
+
+	for (i = 0; kids && i < db->cache.kids_max; i++)
+		kvp_store(&kids[i], NULL);
+	return kids;
+}
+
+void kve_kids_free(struct kv_db *db, struct kve_frame **kids)
+{
+	if (kids)
+		kvp_arena_put(db->cache.kids_arena, kids);
 }
 
 u8 *kve_image_alloc(struct kv_db *db)
@@ -81,8 +91,7 @@ void kve_image_free(struct kv_db *db, u8 *page)
 static struct kve_frame *descriptor_get(struct kv_db *db)
 {
 	struct kve_cache *c = &db->cache;
-	struct kve_frame *f;
-	u64 version;
+	struct kve_frame *f, *every;
 
 	kvp_mutex_lock(&c->lock);
 	f = c->spare;
@@ -90,11 +99,8 @@ static struct kve_frame *descriptor_get(struct kv_db *db)
 		c->spare = f->next;
 	kvp_mutex_unlock(&c->lock);
 	if (f) {
-		struct kve_frame *every = f->every;
-
-		version = f->version;
-		memset(f, 0, sizeof(*f));
-		f->version = version + 2;
+		every = f->every;
+		memset(&f->parent, 0, sizeof(*f) - offsetof(struct kve_frame, parent));
 		f->every = every;
 		return f;
 	}
@@ -118,22 +124,24 @@ static void descriptor_put(struct kv_db *db, struct kve_frame *f)
 
 struct kve_frame *kve_frame_direct(struct kv_db *db, u8 level)
 {
-	struct kve_frame *f = descriptor_get(db);
+	struct kve_frame *f = descriptor_get(db), **kids = NULL;
+	u8 *page;
 
 	if (!f)
 		return NULL;
-	f->page = kve_image_alloc(db);
-	if (f->page && level)
-		f->kids = kve_kids_alloc(db);
-	if (!f->page || (level && !f->kids)) {
-		kve_image_free(db, f->page);
-		f->page = NULL;
+	page = kve_image_alloc(db);
+	if (page && level)
+		kids = kve_kids_alloc(db);
+	if (!page || (level && !kids)) {
+		kve_image_free(db, page);
 		descriptor_put(db, f);
 		return NULL;
 	}
-	f->level = level;
+	kvp_store(&f->page, page);
+	kvp_store(&f->kids, kids);
+	kvp_store(&f->level, level);
+	kvp_store(&f->hot, 1);
 	f->refs = 1;
-	f->hot = 1;
 	kvp_add(&db->cache.frames, 1u);
 	return f;
 }
@@ -168,10 +176,13 @@ void kve_frame_free(struct kv_db *db, struct kve_frame *f)
 	kve_frame_unlink(db, f);
 	if (f->dirty)
 		kvp_sub(&c->dirty, 1u);
+	/* From here on no reader without lock believes what it has read of it. */
+	kve_change_begin(f);
 	kve_image_free(db, f->page);
-	kvp_free(f->kids);
-	f->page = NULL;
-	f->kids = NULL;
+	kve_kids_free(db, f->kids);
+	kvp_store(&f->page, NULL);
+	kvp_store(&f->kids, NULL);
+	kve_change_end(f);
 	f->dirty = false;
 	kvp_sub(&c->frames, 1u);
 	descriptor_put(db, f);
@@ -219,11 +230,13 @@ static void evict(struct kv_db *db, struct kve_frame *f)
 
 	if (p) {
 		i = kve_kid_index(p, f);
+		kve_change_begin(p);
 		kve_node_cell_set(p->page, db->geo.frame, i, &f->ref, sizeof(f->ref));
-		p->kids[i] = NULL;
+		kve_kid_set(p, i, NULL);
+		kve_change_end(p);
 		p->kids_nr--;
 	} else {
-		f->tree->head.root = NULL;
+		kvp_store_release(&f->tree->head.root, NULL);
 		f->tree->head.ref = f->ref;
 	}
 	kve_frame_free(db, f);
@@ -235,6 +248,7 @@ static void evict_round(struct kv_db *db, u64 target)
 	struct kve_cache *c = &db->cache;
 	struct kve_frame *f, *next;
 	u64 steps;
+	u8 hot;
 
 	kvp_rwsem_down_write(&db->tree_lock);
 	steps = c->clocked;
@@ -242,8 +256,9 @@ static void evict_round(struct kv_db *db, u64 target)
 	while (f && steps-- && c->frames + c->shadows > target) {
 		next = f->next == f ? NULL : f->next;
 		if (evictable(f)) {
-			if (f->hot)
-				f->hot--;
+			hot = kvp_load(&f->hot);
+			if (hot)
+				kvp_store(&f->hot, (u8)(hot - 1));
 			else
 				evict(db, f);
 		}
@@ -283,6 +298,7 @@ void kve_cache_reclaim(struct kv_db *db)
 		evict_round(db, target);
 	kve_values_shrink(db, wanted * db->geo.frame);
 	kvp_arena_trim(c->arena);
+	kvp_arena_trim(c->kids_arena);
 }
 
 static u64 reclaim_count(void *arg)
@@ -388,14 +404,15 @@ int kve_page_load(struct kv_db *db, struct kv_tree *tree, const struct kvf_ref *
 	kvp_add(&db->cache.misses, 1u);
 	err = kve_page_read(db, tree->id, tree->name, ref, level, f->page);
 	if (!err) {
-		f->level = ((struct kvf_page *)f->page)->level;
+		kvp_store(&f->level, ((struct kvf_page *)f->page)->level);
 		f->tree = tree;
 		f->ref = *ref;
-		f->hot = 1;
 		/* It was evicted without shadows: its image serves every generation that can reach it. */
 		f->gen = 0;
-		if (f->level && !(f->kids = kve_kids_alloc(db)))
-			err = -KVE_no_memory;
+		if (f->level) {
+			kvp_store(&f->kids, kve_kids_alloc(db));
+			err = f->kids ? 0 : -KVE_no_memory;
+		}
 	}
 	if (err) {
 		kve_frame_free(db, f);

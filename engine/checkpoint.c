@@ -47,14 +47,14 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 	r->batch = kvp_alloc(sizeof(*r->batch), KVP_ZERO);
 	if (!r->batch)
 		return -KVE_no_memory;
-	kvp_mutex_lock(&db->writer);
+	kvp_gate_close(&db->writer);
 	err = at ? 0 : kve_log_pad(db);
 	kvp_rwsem_down_write(&db->tree_lock);
 	if (!err)
 		err = kve_zombies_reap(db, &db->space.open);
 	kvp_rwsem_up_write(&db->tree_lock);
 	if (err) {
-		kvp_mutex_unlock(&db->writer);
+		kvp_gate_open(&db->writer);
 		kvp_free(r->batch);
 		return err;
 	}
@@ -81,7 +81,7 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 	r->sb.next_object = cpu_to_le64(db->next_object);
 	db->changed = false;
 	kvp_store(&db->last_ckpt_pos, 0ull);
-	kvp_mutex_unlock(&db->writer);
+	kvp_gate_open(&db->writer);
 	return 0;
 }
 
@@ -177,7 +177,7 @@ static void round_end(struct round *r, int err)
 
 	if (r->po)
 		kve_pageout_free(r->po);
-	kvp_mutex_lock(&db->writer);
+	kvp_gate_close(&db->writer);
 	kvp_rwsem_down_write(&db->tree_lock);
 	db->ckpt_gen = 0;
 	db->ckpt_frees = NULL;
@@ -186,7 +186,7 @@ static void round_end(struct round *r, int err)
 	kve_pinned_update(db);
 	if (err)
 		db->changed = true;
-	kvp_mutex_unlock(&db->writer);
+	kvp_gate_open(&db->writer);
 }
 
 static int round_steps(struct round *r, const struct kve_logpos *at, bool clean)

@@ -281,7 +281,7 @@ int kve_tree_gone(struct kv_db *db, struct kv_tree *t)
 	bool done;
 	int err;
 
-	kvp_mutex_lock(&db->writer);
+	kvp_gate_close(&db->writer);
 	err = collapse(db, t, &done);
 	if (!err && done)
 		err = kve_head_prepare(db, t);
@@ -297,6 +297,6 @@ int kve_tree_gone(struct kv_db *db, struct kv_tree *t)
 		}
 		kvp_rwsem_up_write(&db->tree_lock);
 	}
-	kvp_mutex_unlock(&db->writer);
+	kvp_gate_open(&db->writer);
 	return err;
 }

@@ -17,7 +17,7 @@
 /* Lock ranks, taken in ascending order. */
 enum kve_rank {
 	KVE_RANK_CHECKPOINT = 10, /* one checkpoint at a time; owns the system trees */
-	KVE_RANK_WRITER = 20,	  /* one transaction at a time; freezing */
+	KVE_RANK_WRITER = 20,	  /* shared: single changes; exclusive: all others, freezing */
 	KVE_RANK_TREE = 30,	  /* frames and what links them: shared to look, exclusive to change */
 	KVE_RANK_FLUSH = 40,	  /* the log's way to the medium */
 	KVE_RANK_APPEND = 50,	  /* end of the log in memory */
@@ -40,12 +40,16 @@ struct kve_shadow {
 
 /*
  * A page in memory. It never moves: the first change after a freeze copies the old image to a shadow.
- * All fields: tree lock (exclusive to change), but for those marked.
  */
 struct kve_frame {
-	u64 version;	    /* odd while the image is being changed */
+	/* Read without a lock, and never reset while the volume is open: see tree_get.c. */
+	u64 version;	    /* odd while the image is being changed, or the frame used anew */
 	u8 *page;	    /* the live image, db->geo.frame bytes */
-	struct kve_frame **kids; /* inner: frame of the child in each slot, or NULL; set under cache lock */
+	struct kve_frame **kids; /* inner: frame of the child in each slot, or NULL */
+	u32 lock;	    /* leaf: one writer at a time among those that share the writer lock */
+	u8 level;
+	u8 hot;	     /* atomic: accessed since the clock passed */
+	/* Under the tree lock. */
 	struct kve_frame *parent;
 	struct kv_tree *tree;
 	struct kve_shadow *shadow; /* newest first */
@@ -55,14 +59,12 @@ struct kve_frame {
 	u32 refs;		   /* kids[] arrays and heads that point here, those of shadows included */
 	u32 pins;		   /* atomic: not to be evicted */
 	u32 kids_nr;		   /* resident children of the live image */
-	u8 level;
 	bool dirty;
 	bool zombie; /* merged away, still part of a frozen state */
 	bool reaped; /* zombie: its page has gone to a free batch */
 	u32 wanted;  /* bytes that a transaction in preparation will add; writer lock */
 	struct kve_frame *shadow_next; /* db->shadowed */
 	bool shadow_listed;
-	u8 hot;	     /* atomic: accessed since the clock passed */
 	struct kve_frame *prev, *next; /* cache lock: the clock */
 	struct kve_frame *every;       /* cache lock: the next of all descriptors */
 };
@@ -203,12 +205,15 @@ struct kv_read {
 struct kve_cache {
 	struct kvp_mutex lock;
 	struct kvp_arena *arena;
+	struct kvp_arena *kids_arena; /* of kids[]: late readers find descriptors there, or NULL */
+	u32 kids_max;		      /* most children of a page */
 	struct kve_frame *clock; /* circular list */
 	u64 clocked;		 /* frames in it */
 	struct kve_frame *spare; /* descriptors not in use, linked by next */
 	struct kve_frame *every; /* all descriptors, linked by every */
 	u64 frames, dirty, shadows, limit;
-	u64 hits, misses, healed;
+	u64 misses, healed;
+	struct kvp_count hits;
 	struct kvp_reclaim *reclaim;
 	u64 wanted; /* frames that the system wants back; atomic; the worker sees to it */
 };
@@ -241,13 +246,14 @@ struct kv_db {
 	bool window; /* mapped; false: acknowledgements wait for the write */
 
 	struct kvp_mutex ckpt_lock;
-	struct kvp_mutex writer;
+	struct kvp_gate writer;
 	struct kvp_rwsem tree_lock;
 	struct kve_log log;
 	struct kve_space space;
 	struct kve_cache cache;
 	struct kve_values values;
 
+	u64 applied;  /* odd while a transaction is applied: readers without lock see all of it or nothing */
 	u64 open_gen; /* writer lock to change: generation of changes made now */
 	u64 ckpt_gen; /* 0, or the generation that a checkpoint is writing */
 	struct kve_batch_items *ckpt_frees; /* and its free batch */
@@ -279,7 +285,8 @@ struct kv_db {
 	u32 handles; /* batches, writers that are open */
 
 	struct kve_patch *patches;
-	u64 puts, gets, dels, commits, checkpoints;
+	u64 checkpoints;
+	struct kvp_count puts, gets, dels, commits;
 };
 
 /* ---- err.c ----------------------------------------------------------------------------------- */
@@ -434,7 +441,11 @@ void kve_cache_reclaim_stop(struct kv_db *db);
 u8 *kve_image_alloc(struct kv_db *db);
 void kve_image_free(struct kv_db *db, u8 *page);
 struct kve_frame **kve_kids_alloc(struct kv_db *db);
-u32 kve_kids_max(const struct kv_db *db);
+void kve_kids_free(struct kv_db *db, struct kve_frame **kids);
+static inline void kve_kid_set(struct kve_frame *f, u32 i, struct kve_frame *kid)
+{
+	kvp_store_release(&f->kids[i], kid);
+}
 
 /* Generation that a change made now belongs to: system trees are changed by the checkpoint. */
 static inline u64 kve_gen_now(const struct kv_tree *t)
@@ -497,7 +508,30 @@ struct kve_entry {
 };
 /* Decode a verified leaf cell. value: the inline value, pointing into the cell. */
 void kve_entry_decode(struct kve_entry *e, u8 flags, const u8 *cell, u32 len, const u8 **value);
+
+/* ---- tree_get.c ---- */
+
+/* A leaf without a lock, as it was at some version. */
+struct kve_spot {
+	struct kv_db *db;
+	struct kve_frame *frame;
+	u64 version;
+	u64 applied; /* of the volume */
+	const u8 *page;
+};
+/*
+ * The leaf that key belongs to now. Between kvp_reader_enter and kvp_reader_exit. -KVE_restart: changed
+ * meanwhile; -KVE_need_page: not all of the way is in memory.
+ */
+int kve_spot_find(struct kv_tree *t, const void *key, u32 len, struct kve_spot *s);
+/* Nothing has changed since: what was read is true. */
+bool kve_spot_valid(const struct kve_spot *s);
+/* For those that share the writer lock, and those that read the live image of a leaf under the tree lock. */
+void kve_leaf_lock(struct kve_frame *leaf);
+void kve_leaf_unlock(struct kve_frame *leaf);
 /* Look up; an inline value of at most cap bytes goes to buf. */
+int kve_tree_get_locked(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kve_entry *e,
+			void *buf, size_t cap);
 int kve_tree_get(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kve_entry *e, void *buf,
 		 size_t cap);
 
@@ -557,13 +591,24 @@ void kve_tree_merge(struct kv_db *db, struct kve_frame *f);
 /* An empty tree gives up its root, which is in memory. Tree lock exclusive. */
 void kve_tree_uproot(struct kv_db *db, struct kv_tree *t);
 u32 kve_kid_index(const struct kve_frame *parent, const struct kve_frame *f);
+/* Around each change of what readers without lock look at: see tree_get.c. */
+static inline void kve_odd(u64 *version)
+{
+	KVP_ASSERT(!(*version & 1));
+	kvp_store(version, *version + 1);
+	kvp_fence_release();
+}
+static inline void kve_even(u64 *version)
+{
+	kvp_store_release(version, *version + 1);
+}
 static inline void kve_change_begin(struct kve_frame *f)
 {
-	kvp_store(&f->version, f->version + 1);
+	kve_odd(&f->version);
 }
 static inline void kve_change_end(struct kve_frame *f)
 {
-	kvp_store_release(&f->version, f->version + 1);
+	kve_even(&f->version);
 }
 
 /* Tree registry: forest.c */

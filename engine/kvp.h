@@ -19,9 +19,14 @@
  *   kvp_load_acquire(p) kvp_store_release(p, v)
  *   kvp_add(p, n) kvp_sub(p, n)                    atomic, return the new value
  *   kvp_cas(p, &old, new)                          strong, acq_rel; old is updated on failure
+ *   kvp_fence_acquire() kvp_fence_release()        order relaxed accesses around them
+ *   kvp_relax()                                    inside a short loop that waits for another processor
+ *   kvp_slot()      number below KVP_SLOTS of this thread or processor: equal ones share a cache line
+ *   kvp_reader_enter() kvp_reader_exit()           around reads without lock of memory from an arena:
+ *                                                  trimming waits for them; nothing in between sleeps
  *   kvp_likely(x) kvp_unlikely(x)
  *   KVP_ASSERT(cond)                               our own logic only, never bytes from the medium
- *   struct kvp_mutex, struct kvp_rwsem, struct kvp_cond
+ *   struct kvp_mutex, struct kvp_rwsem, struct kvp_gate, struct kvp_cond
  *   KVP_PRINTF(fmt, args)                          format attribute
  */
 
@@ -90,6 +95,17 @@ void kvp_rwsem_up_read(struct kvp_rwsem *s) KVP_RELEASE_SHARED(s);
 void kvp_rwsem_down_write(struct kvp_rwsem *s) KVP_ACQUIRE(s);
 void kvp_rwsem_up_write(struct kvp_rwsem *s) KVP_RELEASE(s);
 
+/*
+ * A lock that many threads share at no cost to one another: whoever enters writes a line of its own, who
+ * closes visits all. Not recursive; what is done inside must not wait for I/O, as closing waits by yielding.
+ */
+void kvp_gate_init(struct kvp_gate *g, const char *name, unsigned int rank);
+void kvp_gate_destroy(struct kvp_gate *g);
+void kvp_gate_enter(struct kvp_gate *g) KVP_ACQUIRE_SHARED(g);
+void kvp_gate_leave(struct kvp_gate *g) KVP_RELEASE_SHARED(g);
+void kvp_gate_close(struct kvp_gate *g) KVP_ACQUIRE(g);
+void kvp_gate_open(struct kvp_gate *g) KVP_RELEASE(g);
+
 void kvp_cond_init(struct kvp_cond *c);
 void kvp_cond_destroy(struct kvp_cond *c);
 void kvp_cond_wait(struct kvp_cond *c, struct kvp_mutex *m) KVP_REQUIRES(m);
@@ -104,6 +120,8 @@ struct kvp_thread;
 int kvp_thread_start(struct kvp_thread **out, const char *name, void (*fn)(void *), void *arg);
 void kvp_thread_join(struct kvp_thread *t); /* the caller has told fn to return */
 void kvp_resched(void);
+/* Inside a loop that waits for another thread: lets it run. */
+void kvp_yield(void);
 u64 kvp_now_ns(void);	   /* since 1970 */
 u64 kvp_monotonic_ns(void);
 void kvp_random(void *buf, size_t bytes);
@@ -144,6 +162,31 @@ void kvp_bug_set(const char *name); /* NULL: none */
 #else
 #define KVP_BUG(name) 0
 #endif
+
+/* ---- counters -------------------------------------------------------------------------------- */
+
+/* A sum that many threads add to, each in a line of its own. */
+struct kvp_count {
+	struct {
+		u64 n;
+		u8 line[56];
+	} slot[KVP_SLOTS];
+};
+
+static inline void kvp_count_add(struct kvp_count *c, u64 n)
+{
+	kvp_add(&c->slot[kvp_slot()].n, n);
+}
+
+static inline u64 kvp_count_sum(const struct kvp_count *c)
+{
+	u64 sum = 0;
+	u32 i;
+
+	for (i = 0; i < KVP_SLOTS; i++)
+		sum += kvp_load(&c->slot[i].n);
+	return sum;
+}
 
 /* ---- block devices --------------------------------------------------------------------------- */
 

@@ -201,7 +201,7 @@ static void hints_update(void *page, u32 i, u32 was)
 static int prefix_cmp(const void *page, u32 frame, const u8 *key, u32 len, u32 *n)
 {
 	const struct kvf_page *p = page;
-	u32 avail, prefix_len = le16_to_cpu(kvp_load(&p->prefix_len));
+	u32 avail, prefix_len = kve_racy_16(&p->prefix_len);
 	const u8 *prefix;
 	int c;
 
@@ -209,7 +209,7 @@ static int prefix_cmp(const void *page, u32 frame, const u8 *key, u32 len, u32 *
 		*n = 0;
 		return 0;
 	}
-	prefix = kve_node_heap_clamped(page, frame, le16_to_cpu(kvp_load(&p->lower_off)), &avail);
+	prefix = kve_node_heap_clamped(page, frame, kve_racy_16(&p->lower_off), &avail);
 	*n = KVF_MIN(prefix_len, avail);
 	c = kve_racy_cmp(prefix, key, KVF_MIN(*n, len));
 	if (c)
@@ -220,8 +220,8 @@ static int prefix_cmp(const void *page, u32 frame, const u8 *key, u32 len, u32 *
 /* Suffix of a slot against the key's, when their heads are equal: < 0: the slot's is less. */
 static int tie_cmp(const void *page, u32 frame, const struct kvf_slot *s, const u8 *suffix, u32 len)
 {
-	u32 avail, n, equal, slot_len = le16_to_cpu(kvp_load(&s->suffix_len));
-	const u8 *item = kve_node_heap_clamped(page, frame, le16_to_cpu(kvp_load(&s->off)), &avail);
+	u32 avail, n, equal, slot_len = kve_racy_16(&s->suffix_len);
+	const u8 *item = kve_node_heap_clamped(page, frame, kve_racy_16(&s->off), &avail);
 	int c;
 
 	avail -= KVF_MIN(avail, (u32)sizeof(struct kvf_item));
@@ -257,7 +257,7 @@ u32 kve_node_search(const void *page, u32 frame, const void *key, u32 len, bool 
 {
 	const struct kvf_page *p = page;
 	const struct kvf_slot *slots = kvf_page_slots(page);
-	u32 nr = le16_to_cpu(kvp_load(&p->nr)), most, n, head, lo = 0, hi;
+	u32 nr = kve_racy_16(&p->nr), most, n, head, lo = 0, hi;
 	const u8 *suffix;
 	int c;
 
@@ -275,7 +275,7 @@ u32 kve_node_search(const void *page, u32 frame, const void *key, u32 len, bool 
 		hints_search(page, nr, head, &lo, &hi);
 	while (lo < hi) {
 		u32 mid = lo + (hi - lo) / 2;
-		u32 at = le32_to_cpu(kvp_load(&slots[mid].head));
+		u32 at = kve_racy_32(&slots[mid].head);
 
 		if (at == head) {
 			c = tie_cmp(page, frame, slots + mid, suffix, len);
@@ -302,6 +302,29 @@ u32 kve_node_child(const void *page, u32 frame, const void *key, u32 len)
 	u32 i = kve_node_search(page, frame, key, len, &exact);
 
 	return exact || !i ? i : i - 1;
+}
+
+void kve_node_fetch(const void *page, u32 frame, u32 i, struct kve_fetch *out, void *buf, size_t cap)
+{
+	u32 avail, skip, most = (frame - KVE_NODE_HEADER) / (u32)sizeof(struct kvf_slot);
+	const struct kvf_slot *s = kvf_page_slots(page) + KVF_MIN(i, most - 1);
+	const u8 *item = kve_node_heap_clamped(page, frame, kve_racy_16(&s->off), &avail);
+	struct kvf_item it;
+
+	if (avail < sizeof(it)) {
+		memset(out, 0, sizeof(*out));
+		return;
+	}
+	kve_racy_copy(&it, item, sizeof(it));
+	skip = KVF_MIN((u32)sizeof(it) + kve_racy_16(&s->suffix_len), avail);
+	out->flags = it.flags;
+	out->len = KVF_MIN((u32)le16_to_cpu(it.cell_len), avail - skip);
+	if ((it.flags & (KVF_CELL_KIND | KVF_CELL_EXT)) == KVF_CELL_INLINE) {
+		if (out->len <= cap)
+			kve_racy_copy(buf, item + skip, out->len);
+	} else {
+		kve_racy_copy(out->cell, item + skip, KVF_MIN(out->len, (u32)sizeof(out->cell)));
+	}
 }
 
 /* ---- change ---------------------------------------------------------------------------------- */

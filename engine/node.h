@@ -48,6 +48,16 @@ void kve_node_init(void *page, u32 frame, const u8 *uuid, u32 tree, u8 level, co
  * fences, or the answer is 0 or nr.
  */
 u32 kve_node_search(const void *page, u32 frame, const void *key, u32 len, bool *exact);
+/*
+ * The cell of slot i, while a writer may change the page: means nothing unless the frame's version is found
+ * unchanged afterwards. An inline value goes to buf if it fits cap, any other cell to cell[].
+ */
+struct kve_fetch {
+	u8 flags;
+	u32 len; /* of the whole cell */
+	u8 cell[64] __attribute__((aligned(8)));
+};
+void kve_node_fetch(const void *page, u32 frame, u32 i, struct kve_fetch *out, void *buf, size_t cap);
 /* Inner page: slot of the child that key belongs to: the last slot with key <= key, else 0. */
 u32 kve_node_child(const void *page, u32 frame, const void *key, u32 len);
 /* Are the fences of child, a frame too, the keys beside slot i of parent? parent NULL: none. */

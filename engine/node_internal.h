@@ -28,16 +28,29 @@
 /* ---- racy access ----------------------------------------------------------------------------- */
 
 /*
- * Searches may race with a writer (see node.h). Single fields are read by kvp_load, exactly once;
- * bytes by these two. ThreadSanitizer gets relaxed atomics in place of memcmp and memcpy.
+ * Searches may race with a writer (see node.h): what they read of a page goes through these, and means
+ * nothing before the version of the frame has been validated. ThreadSanitizer does not look into them, as
+ * the race is meant; byte by byte, so that it does not meet it in memcmp and memcpy either.
  */
 #ifdef __SANITIZE_THREAD__
-static inline int kve_racy_cmp(const u8 *racy, const u8 *b, u32 len)
+#define KVE_RACY __attribute__((noinline, no_sanitize("thread"), unused)) static
+
+KVE_RACY u16 kve_racy_16(const __le16 *p)
+{
+	return le16_to_cpu(*(const volatile __le16 *)p);
+}
+
+KVE_RACY u32 kve_racy_32(const __le32 *p)
+{
+	return le32_to_cpu(*(const volatile __le32 *)p);
+}
+
+KVE_RACY int kve_racy_cmp(const u8 *racy, const u8 *b, u32 len)
 {
 	u32 i;
 
 	for (i = 0; i < len; i++) {
-		int d = (int)kvp_load(racy + i) - (int)b[i];
+		int d = (int)((const volatile u8 *)racy)[i] - (int)b[i];
 
 		if (d)
 			return d;
@@ -45,14 +58,24 @@ static inline int kve_racy_cmp(const u8 *racy, const u8 *b, u32 len)
 	return 0;
 }
 
-static inline void kve_racy_copy(void *dst, const void *racy, u32 len)
+KVE_RACY void kve_racy_copy(void *dst, const void *racy, u32 len)
 {
 	u32 i;
 
 	for (i = 0; i < len; i++)
-		((u8 *)dst)[i] = kvp_load((const u8 *)racy + i);
+		((volatile u8 *)dst)[i] = ((const volatile u8 *)racy)[i];
 }
 #else
+static inline u16 kve_racy_16(const __le16 *p)
+{
+	return le16_to_cpu(kvp_load(p));
+}
+
+static inline u32 kve_racy_32(const __le32 *p)
+{
+	return le32_to_cpu(kvp_load(p));
+}
+
 static inline int kve_racy_cmp(const u8 *racy, const u8 *b, u32 len)
 {
 	return memcmp(racy, b, len);

@@ -42,7 +42,7 @@ int kve_read_begin(struct kv_db *db, bool implicit, struct kv_read **out)
 		return -KVE_no_memory;
 	r->db = db;
 	r->implicit = implicit;
-	kvp_mutex_lock(&db->writer);
+	kvp_gate_close(&db->writer);
 	/* Nothing committed in this generation yet: the last freeze still shows the state. */
 	if (db->changed_gen == db->open_gen || db->open_gen == 1)
 		kve_freeze(db);
@@ -53,7 +53,7 @@ int kve_read_begin(struct kv_db *db, bool implicit, struct kv_read **out)
 	db->readers = r;
 	kvp_store(&db->pinned, KVF_MAX(db->pinned, r->gen + 1));
 	kvp_mutex_unlock(&db->state);
-	kvp_mutex_unlock(&db->writer);
+	kvp_gate_open(&db->writer);
 	*out = r;
 	return 0;
 }
@@ -64,7 +64,7 @@ void kve_read_end(struct kv_read *r)
 	struct kv_read **link;
 	bool last;
 
-	kvp_mutex_lock(&db->writer);
+	kvp_gate_close(&db->writer);
 	kvp_mutex_lock(&db->state);
 	for (link = &db->readers; *link != r; link = &(*link)->next)
 		;
@@ -77,7 +77,7 @@ void kve_read_end(struct kv_read *r)
 		kve_shadows_drop(db);
 		kvp_rwsem_up_write(&db->tree_lock);
 	}
-	kvp_mutex_unlock(&db->writer);
+	kvp_gate_open(&db->writer);
 	kvp_free(r);
 }
 

@@ -69,7 +69,7 @@ int kve_space_extend(struct kv_db *db, u32 nr)
 		sp->seg = seg;
 		sp->cap = cap;
 	}
-	for (; sp->nr < nr; sp->nr++) {
+	for (; sp->nr < nr; kvp_store(&sp->nr, sp->nr + 1)) { /* read without lock by space_need() */
 		memset(&sp->seg[sp->nr], 0, sizeof(*sp->seg));
 		if (sp->nr >= KVF_SEG_FIRST) {
 			sp->seg[sp->nr].row_dirty = true;

@@ -49,10 +49,10 @@ static void stat_counters(struct kv_db *db, kv_stat_info *out)
 	out->cache_bytes = db->cache_bytes;
 	out->cache_used_bytes = (kvp_load(&db->cache.frames) + kvp_load(&db->cache.shadows)) * db->geo.frame;
 	out->dirty_bytes = kvp_load(&db->cache.dirty) * db->geo.frame;
-	out->puts = kvp_load(&db->puts);
-	out->gets = kvp_load(&db->gets);
-	out->dels = kvp_load(&db->dels);
-	out->commits = kvp_load(&db->commits);
+	out->puts = kvp_count_sum(&db->puts);
+	out->gets = kvp_count_sum(&db->gets);
+	out->dels = kvp_count_sum(&db->dels);
+	out->commits = kvp_count_sum(&db->commits);
 	out->syncs = kvp_load(&db->log.syncs);
 	out->checkpoints = kvp_load(&db->checkpoints);
 	out->device_reads = kvp_load(&db->dev->reads);
@@ -61,7 +61,7 @@ static void stat_counters(struct kv_db *db, kv_stat_info *out)
 	out->device_read_bytes = kvp_load(&db->dev->read_bytes);
 	out->device_write_bytes = kvp_load(&db->dev->write_bytes);
 	out->cache_misses = kvp_load(&db->cache.misses);
-	out->cache_hits = kvp_load(&db->cache.hits);
+	out->cache_hits = kvp_count_sum(&db->cache.hits);
 	out->pages_healed = kvp_load(&db->cache.healed);
 }
 

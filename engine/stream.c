@@ -91,9 +91,9 @@ static int object_begin(struct kv_writer *w)
 	struct kve_op op = { .tree = db->objects, .kind = KVF_RECORD_PUT, .key = key,
 			     .key_len = KVE_OBJECT_ROW_BYTES, .value = key };
 
-	kvp_mutex_lock(&db->writer);
+	kvp_gate_close(&db->writer);
 	w->object = db->next_object++;
-	kvp_mutex_unlock(&db->writer);
+	kvp_gate_open(&db->writer);
 	kve_object_key(key, KVF_OBJECT_PENDING, w->object, 0);
 	return kve_commit(db, &op, 1, KV_MEMORY);
 }
@@ -193,7 +193,7 @@ int kv_writer_commit(kv_writer *w, uint32_t flags)
 	if (err && w->object && !kvp_load(&db->degraded))
 		object_abort(db, w->object);
 	writer_free(w);
-	kvp_add(&db->puts, 1u);
+	kvp_count_add(&db->puts, 1);
 	return kve_return(db, err);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * tree.c - looking things up: descent in the live state or a frozen generation.
+ * tree.c - looking things up under the tree lock: descent in the live state or a frozen generation.
  *
  * A descent runs under the shared tree lock and never waits for I/O: when a page is missing it says so,
  * the lock is dropped, the page is read, and the descent starts anew; the page is attached only if the
@@ -134,10 +134,10 @@ static int attach(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *ke
 	} else {
 		f->parent = parent;
 		if (parent) {
-			parent->kids[slot] = f;
+			kve_kid_set(parent, slot, f);
 			parent->kids_nr++;
 		} else {
-			t->head.root = f;
+			kvp_store_release(&t->head.root, f);
 		}
 		kve_frame_insert(t->db, f);
 		f = NULL;
@@ -238,6 +238,16 @@ static int private_descent(struct kv_tree *t, enum kve_seek seek, const void *ke
 	}
 }
 
+/* A frozen image does not change; the live one may, by whoever has the leaf's lock. Tree lock held. */
+static void image_copy(struct kve_frame *leaf, u64 gen, const u8 *image, u8 *page)
+{
+	if (gen == KVE_LIVE)
+		kve_leaf_lock(leaf);
+	memcpy(page, image, leaf->tree->db->geo.frame);
+	if (gen == KVE_LIVE)
+		kve_leaf_unlock(leaf);
+}
+
 int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page)
 {
 	struct kve_frame *leaf, *parent;
@@ -250,7 +260,7 @@ int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *ke
 		kvp_rwsem_down_read(&t->db->tree_lock);
 		err = descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot);
 		if (!err)
-			memcpy(page, im.page, t->db->geo.frame);
+			image_copy(leaf, gen, im.page, page);
 		kvp_rwsem_up_read(&t->db->tree_lock);
 		if (err != -KVE_need_page)
 			return err;
@@ -323,8 +333,8 @@ static int get_private(struct kv_tree *t, const void *key, u32 len, const struct
 	return err;
 }
 
-int kve_tree_get(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kve_entry *e, void *buf,
-		 size_t cap)
+int kve_tree_get_locked(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kve_entry *e,
+			void *buf, size_t cap)
 {
 	struct kve_frame *leaf, *parent;
 	struct kve_image im;
@@ -335,8 +345,11 @@ int kve_tree_get(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kv
 	for (round = 0; round < ROUNDS_MAX; round++) {
 		kvp_rwsem_down_read(&t->db->tree_lock);
 		err = descend(t, gen, KVE_SEEK_KEY, key, len, &leaf, &im, &need, &parent, &slot);
-		if (!err)
+		if (!err) {
+			kve_leaf_lock(leaf);
 			err = entry_find(im.page, t->db->geo.frame, key, len, e, buf, cap);
+			kve_leaf_unlock(leaf);
+		}
 		kvp_rwsem_up_read(&t->db->tree_lock);
 		if (err != -KVE_need_page)
 			return err;

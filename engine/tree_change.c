@@ -50,7 +50,7 @@ int kve_frame_prepare(struct kv_db *db, struct kve_frame *f)
 	memcpy(sh->page, f->page, db->geo.frame);
 	nr = f->level ? kve_node_nr(f->page) : 0;
 	for (i = 0; i < nr; i++) {
-		sh->kids[i] = f->kids[i];
+		kvp_store(&sh->kids[i], f->kids[i]);
 		if (sh->kids[i])
 			sh->kids[i]->refs++;
 	}
@@ -96,7 +96,7 @@ void kve_frame_unref(struct kv_db *db, struct kve_frame *f)
 	if (--f->refs || !f->zombie || !f->reaped || f->shadow_listed)
 		return;
 	/* A zombie that nothing needs; depth is bounded by that of a tree. */
-	for (i = 0; f->kids && i < kve_kids_max(db); i++)
+	for (i = 0; f->kids && i < db->cache.kids_max; i++)
 		if (f->kids[i])
 			kve_frame_unref(db, f->kids[i]);
 	kve_frame_free(db, f);
@@ -110,7 +110,7 @@ static void shadow_free(struct kv_db *db, struct kve_shadow *sh)
 		if (sh->kids[i])
 			kve_frame_unref(db, sh->kids[i]);
 	kve_image_free(db, sh->page);
-	kvp_free(sh->kids);
+	kve_kids_free(db, sh->kids);
 	kvp_free(sh);
 	kvp_sub(&db->cache.shadows, 1u);
 }
@@ -281,7 +281,7 @@ static int root_make(struct kv_db *db, struct kv_tree *t)
 	f->gen = kve_gen_now(t);
 	kve_node_init(f->page, db->geo.frame, db->uuid, t->id, 0, NULL, 0, NULL, 0);
 	kvp_rwsem_down_write(&db->tree_lock);
-	t->head.root = f;
+	kvp_store_release(&t->head.root, f);
 	kve_frame_insert(db, f);
 	kve_mark_dirty(db, f);
 	kvp_rwsem_up_write(&db->tree_lock);

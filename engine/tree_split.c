@@ -24,7 +24,7 @@ static struct kve_frame *spare_take(struct kv_db *db, struct kv_tree *t, struct 
 		f = kve_frame_direct(db, level);
 		KVP_ASSERT(f);
 	}
-	f->level = level;
+	kvp_store(&f->level, level);
 	f->tree = t;
 	f->gen = kve_gen_now(t);
 	return f;
@@ -32,16 +32,18 @@ static struct kve_frame *spare_take(struct kv_db *db, struct kv_tree *t, struct 
 
 static void kid_insert(struct kve_frame *p, u32 nr, u32 i, struct kve_frame *kid)
 {
-	memmove(p->kids + i + 1, p->kids + i, (nr - i) * sizeof(*p->kids));
-	p->kids[i] = kid;
+	for (; nr > i; nr--)
+		kve_kid_set(p, nr, p->kids[nr - 1]);
+	kve_kid_set(p, i, kid);
 	p->kids_nr++;
 	kid->parent = p;
 }
 
 static void kid_remove(struct kve_frame *p, u32 nr, u32 i)
 {
-	memmove(p->kids + i, p->kids + i + 1, (nr - i - 1) * sizeof(*p->kids));
-	p->kids[nr - 1] = NULL;
+	for (; i + 1 < nr; i++)
+		kve_kid_set(p, i, p->kids[i + 1]);
+	kve_kid_set(p, i, NULL);
 	p->kids_nr--;
 }
 
@@ -65,7 +67,7 @@ static void root_grow(struct kv_db *db, struct kve_frame *f, struct kve_reserve 
 	err = kve_node_insert(root->page, db->geo.frame, 0, NULL, 0, &cell, db->scratch);
 	KVP_ASSERT(!err);
 	kid_insert(root, 0, 0, f);
-	f->tree->head.root = root;
+	kvp_store_release(&f->tree->head.root, root);
 	kve_frame_insert(db, root);
 	kve_mark_dirty(db, root);
 }
@@ -76,8 +78,8 @@ static void kids_move(struct kve_frame *f, struct kve_frame *right, u32 at, u32 
 	u32 i;
 
 	for (i = at; i < nr; i++) {
-		right->kids[i - at] = f->kids[i];
-		f->kids[i] = NULL;
+		kve_kid_set(right, i - at, f->kids[i]);
+		kve_kid_set(f, i, NULL);
 		if (!right->kids[i - at])
 			continue;
 		right->kids[i - at]->parent = right;
@@ -98,6 +100,8 @@ static void split_below(struct kv_db *db, struct kve_frame *f, const void *key, 
 
 	at = kve_node_split_point(f->page, frame, key, len);
 	sep_len = kve_node_separator(f->page, frame, at, sep);
+	/* The parent first: no reader comes to the left half for a key that has gone to the right one. */
+	kve_change_begin(p);
 	kve_change_begin(f);
 	kve_node_split(f->page, right->page, frame, at, sep, sep_len, db->scratch);
 	if (f->level)
@@ -105,7 +109,6 @@ static void split_below(struct kv_db *db, struct kve_frame *f, const void *key, 
 	f->gen = kve_gen_now(f->tree);
 	kve_change_end(f);
 	ref_cell(&cell, &right->ref);
-	kve_change_begin(p);
 	i = kve_kid_index(p, f) + 1;
 	nr = kve_node_nr(p->page);
 	err = kve_node_insert(p->page, frame, i, sep, sep_len, &cell, db->scratch);
@@ -165,12 +168,14 @@ static void system_page_free(struct kv_db *db, struct kve_frame *f)
 
 static void bury(struct kv_db *db, struct kve_frame *f)
 {
-	u32 i, nr = f->level ? kve_kids_max(db) : 0;
+	u32 i, nr = f->level ? db->cache.kids_max : 0;
 
 	/* Frozen images that show f still hold its children as well. */
 	for (i = 0; i < nr; i++)
 		if (f->kids[i])
 			f->kids[i]->refs++;
+	kve_change_begin(f);
+	kve_change_end(f);
 	if (f->tree->system)
 		system_page_free(db, f);
 	kve_frame_unlink(db, f);
@@ -186,10 +191,11 @@ static void merge_pair(struct kv_db *db, struct kve_frame *p, u32 i)
 	struct kve_frame *left = p->kids[i], *right = p->kids[i + 1];
 	u32 frame = db->geo.frame, nr = kve_node_nr(left->page), right_nr = kve_node_nr(right->page), k;
 
+	kve_change_begin(p);
 	kve_change_begin(left);
 	kve_node_merge(left->page, right->page, frame, db->scratch);
 	for (k = 0; left->level && k < right_nr; k++) {
-		left->kids[nr + k] = right->kids[k];
+		kve_kid_set(left, nr + k, right->kids[k]);
 		if (!right->kids[k])
 			continue;
 		/* The slot's ref is as old as right's; the child's own is newer. */
@@ -198,7 +204,6 @@ static void merge_pair(struct kv_db *db, struct kve_frame *p, u32 i)
 	}
 	left->gen = kve_gen_now(left->tree);
 	kve_change_end(left);
-	kve_change_begin(p);
 	kve_node_remove(p->page, frame, i + 1);
 	kid_remove(p, kve_node_nr(p->page) + 1, i + 1);
 	p->gen = kve_gen_now(p->tree);
@@ -217,7 +222,7 @@ static bool root_shrink(struct kv_db *db, struct kve_frame *root)
 	kid = root->kids[0];
 	bury(db, root);
 	kid->parent = NULL;
-	root->tree->head.root = kid;
+	kvp_store_release(&root->tree->head.root, kid);
 	kve_mark_dirty(db, kid);
 	return true;
 }
@@ -257,7 +262,7 @@ void kve_tree_uproot(struct kv_db *db, struct kv_tree *t)
 {
 	struct kve_frame *root = t->head.root;
 
-	t->head.root = NULL;
+	kvp_store_release(&t->head.root, NULL);
 	memset(&t->head.ref, 0, sizeof(t->head.ref));
 	if (root)
 		bury(db, root);

@@ -205,6 +205,7 @@ static void apply_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_r
 	u32 i;
 
 	kvp_rwsem_down_write(&db->tree_lock);
+	kve_odd(&db->applied);
 	for (i = 0; i < nr; i++) {
 		if (op_on_entry(&ops[i]))
 			kve_op_apply(db, &ops[i], rs);
@@ -213,6 +214,7 @@ static void apply_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_r
 		else if (ops[i].kind == KVF_RECORD_TREE_DROP)
 			kve_tree_drop_apply(db, ops[i].tree);
 	}
+	kve_even(&db->applied);
 	kvp_rwsem_up_write(&db->tree_lock);
 	db->changed = true;
 	db->changed_gen = db->open_gen;
@@ -232,7 +234,7 @@ static int log_and_apply(struct kv_db *db, struct kve_op *ops, u32 nr, struct kv
 		return err;
 	apply_all(db, ops, nr, rs);
 	*lsn = ops[nr - 1].lsn;
-	kvp_add(&db->commits, 1u);
+	kvp_count_add(&db->commits, 1);
 	return 0;
 }
 
@@ -306,11 +308,11 @@ static int commit_once(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, 
 
 	if (err)
 		return err;
-	kvp_mutex_lock(&db->writer);
+	kvp_gate_close(&db->writer);
 	err = kve_commit_locked(db, ops, nr, flags, lsn);
 	if (!err && durability_of(db, flags) == KV_KILL_SAFE)
 		err = kve_log_kill_safe(db);
-	kvp_mutex_unlock(&db->writer);
+	kvp_gate_open(&db->writer);
 	return err;
 }
 

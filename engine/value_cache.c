@@ -72,7 +72,7 @@ bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out
 	if (v) {
 		v->hot = true;
 		memcpy(out, v->bytes, v->len);
-		kvp_add(&db->cache.hits, 1u);
+		kvp_count_add(&db->cache.hits, 1);
 	}
 	kvp_mutex_unlock(&vc->lock);
 	return v != NULL;

@@ -119,8 +119,8 @@ static void check_successor(struct kvsck *ck, u32 segment)
 	struct kvsck_where w = kvsck_at(ck, (u64)segment << ck->g.segment_shift);
 
 	if (next != KVF_NO_SEGMENT && next >= ck->io->size >> ck->g.segment_shift)
-		kvsck_problem(ck, KVF_F_volume_short, &w, "segment %u, which comes after this one in the log, "
-			      "is missing", next);
+		kvsck_problem(ck, KVF_F_volume_short, &w,
+			      "segment %u, which comes after this one in the log, is missing", next);
 }
 
 /* Behind a SEAL: the successor that the segment's header names. */

@@ -9,7 +9,9 @@
 #include <linux/bug.h>
 #include <linux/compiler.h>
 #include <linux/mutex.h>
+#include <linux/rcupdate.h>
 #include <linux/rwsem.h>
+#include <linux/smp.h>
 #include <linux/stdarg.h>
 #include <linux/stddef.h>
 #include <linux/string.h>
@@ -65,6 +67,26 @@ static inline u64 kvp_xxh64_zeroed(const void *data, size_t len, size_t off)
 	__atomic_compare_exchange_n(p, old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
 #endif
 
+#define kvp_fence_acquire() smp_rmb()
+#define kvp_fence_release() smp_wmb()
+#define kvp_relax() cpu_relax()
+
+#define KVP_SLOTS 32
+static inline unsigned int kvp_slot(void)
+{
+	return raw_smp_processor_id() % KVP_SLOTS;
+}
+
+static inline void kvp_reader_enter(void)
+{
+	rcu_read_lock();
+}
+
+static inline void kvp_reader_exit(void)
+{
+	rcu_read_unlock();
+}
+
 /* Warns once and goes on: a kernel has more to lose than one volume. */
 #define KVP_ASSERT(cond) ((void)WARN_ON_ONCE(!(cond)))
 
@@ -73,6 +95,11 @@ struct kvp_mutex {
 };
 
 struct kvp_rwsem {
+	struct rw_semaphore s;
+};
+
+/* A percpu_rw_semaphore is far cheaper to share, and waits for milliseconds when it is closed. */
+struct kvp_gate {
 	struct rw_semaphore s;
 };
 

@@ -76,6 +76,36 @@ void kvp_rwsem_up_write(struct kvp_rwsem *s)
 	up_write(&s->s);
 }
 
+void kvp_gate_init(struct kvp_gate *g, const char *name, unsigned int rank)
+{
+	__init_rwsem(&g->s, name, &rwsem_keys[rank % RANKS]);
+}
+
+void kvp_gate_destroy(struct kvp_gate *g)
+{
+	WARN_ON_ONCE(rwsem_is_locked(&g->s));
+}
+
+void kvp_gate_enter(struct kvp_gate *g)
+{
+	down_read(&g->s);
+}
+
+void kvp_gate_leave(struct kvp_gate *g)
+{
+	up_read(&g->s);
+}
+
+void kvp_gate_close(struct kvp_gate *g)
+{
+	down_write(&g->s);
+}
+
+void kvp_gate_open(struct kvp_gate *g)
+{
+	up_write(&g->s);
+}
+
 /* ---- conditions ---------------------------------------------------------------------------------- */
 
 void kvp_cond_init(struct kvp_cond *c)
@@ -171,6 +201,12 @@ void kvp_thread_join(struct kvp_thread *t)
 
 void kvp_resched(void)
 {
+	cond_resched();
+}
+
+void kvp_yield(void)
+{
+	cpu_relax();
 	cond_resched();
 }
 

@@ -186,7 +186,9 @@ void kvp_arena_trim(struct kvp_arena *a)
 {
 	size_t i, nr = 0;
 
+	/* What was put back before this is in no reader's hands afterwards. */
 	mutex_lock(&a->lock);
+	synchronize_rcu();
 	while (a->free_nr) {
 		i = a->free[--a->free_nr];
 		set_page_private(a->frames[i], 0);

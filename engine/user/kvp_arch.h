@@ -94,10 +94,37 @@ static inline u64 kvp_xxh64_zeroed(const void *data, size_t len, size_t off)
 #define kvp_load_acquire(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
 #define kvp_store_release(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
 #endif
+#ifdef __SANITIZE_THREAD__ /* knows no fences; the machines it runs on need the compiler's alone */
+#define kvp_fence_acquire() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+#define kvp_fence_release() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+#else
+#define kvp_fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+#define kvp_fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
+#endif
+#if defined(__x86_64__) || defined(__i386__)
+#define kvp_relax() __builtin_ia32_pause()
+#else
+#define kvp_relax() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+#endif
 #define kvp_add(p, n) __atomic_add_fetch(p, n, __ATOMIC_RELAXED)
 #define kvp_sub(p, n) __atomic_sub_fetch(p, n, __ATOMIC_RELAXED)
 #define kvp_cas(p, old, new) \
 	__atomic_compare_exchange_n(p, old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+
+/* Threads take numbers in turn when they first ask: thread.c. */
+#define KVP_SLOTS 32
+extern _Thread_local unsigned int kvp_thread_slot;
+unsigned int kvp_slot_take(void);
+static inline unsigned int kvp_slot(void)
+{
+	unsigned int slot = kvp_thread_slot;
+
+	return kvp_likely(slot) ? slot - 1 : kvp_slot_take();
+}
+
+/* The memory of an arena stays mapped, so a late reader finds old bytes or zeros. */
+static inline void kvp_reader_enter(void) {}
+static inline void kvp_reader_exit(void) {}
 
 /* Stops the process with file and line. */
 _Noreturn void kvp_assert_failed(const char *file, int line, const char *cond);
@@ -118,6 +145,15 @@ struct KVP_CAPABILITY("rwsem") kvp_rwsem {
 	pthread_rwlock_t l;
 	const char *name;
 	unsigned int rank;
+};
+
+struct KVP_CAPABILITY("gate") kvp_gate {
+	struct kvp_mutex m; /* held while it is closed */
+	u32 closed;
+	struct {
+		u32 in; /* threads inside that have this number */
+		u8 line[60];
+	} slot[KVP_SLOTS];
 };
 
 struct kvp_cond {

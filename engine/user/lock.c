@@ -216,6 +216,66 @@ void kvp_rwsem_up_write(struct kvp_rwsem *s)
 }
 
 /* Waits end by the monotonic clock: someone may set the other one. */
+/*
+ * Entering announces itself and then looks whether the gate is closed; closing says so and then looks who
+ * is inside: sequentially consistent, so that one of the two sees the other.
+ */
+void kvp_gate_init(struct kvp_gate *g, const char *name, unsigned int rank)
+{
+	memset(g, 0, sizeof(*g));
+	kvp_mutex_init(&g->m, name, rank);
+}
+
+void kvp_gate_destroy(struct kvp_gate *g)
+{
+	kvp_mutex_destroy(&g->m);
+}
+
+KVP_NO_LOCK_ANALYSIS
+void kvp_gate_enter(struct kvp_gate *g)
+{
+	u32 *in = &g->slot[kvp_slot()].in;
+
+	held_check(g->m.name, g->m.rank);
+	__atomic_add_fetch(in, 1, __ATOMIC_SEQ_CST);
+	if (kvp_unlikely(__atomic_load_n(&g->closed, __ATOMIC_SEQ_CST))) {
+		__atomic_sub_fetch(in, 1, __ATOMIC_RELEASE);
+		kvp_mutex_lock(&g->m);
+		__atomic_add_fetch(in, 1, __ATOMIC_SEQ_CST);
+		kvp_mutex_unlock(&g->m);
+	}
+	held_push(g, g->m.name, g->m.rank);
+}
+
+KVP_NO_LOCK_ANALYSIS
+void kvp_gate_leave(struct kvp_gate *g)
+{
+	held_pop(g);
+	__atomic_sub_fetch(&g->slot[kvp_slot()].in, 1, __ATOMIC_RELEASE);
+}
+
+KVP_NO_LOCK_ANALYSIS
+void kvp_gate_close(struct kvp_gate *g)
+{
+	unsigned int i, spins;
+
+	kvp_mutex_lock(&g->m);
+	__atomic_store_n(&g->closed, 1, __ATOMIC_SEQ_CST);
+	for (i = 0; i < KVP_SLOTS; i++)
+		for (spins = 0; __atomic_load_n(&g->slot[i].in, __ATOMIC_SEQ_CST); spins++)
+			if (spins < 100)
+				kvp_relax();
+			else
+				kvp_yield();
+}
+
+KVP_NO_LOCK_ANALYSIS
+void kvp_gate_open(struct kvp_gate *g)
+{
+	__atomic_store_n(&g->closed, 0, __ATOMIC_RELEASE);
+	kvp_mutex_unlock(&g->m);
+}
+
 void kvp_cond_init(struct kvp_cond *c)
 {
 	pthread_condattr_t attr;

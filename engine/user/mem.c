@@ -4,8 +4,8 @@
  * and the arena of frames.
  *
  * Every allocation, buffer and frame counts as one call for kvp_alloc_fail() and as one in use
- * until it is freed. Calls are counted only once a test has asked for it: the counter would be one
- * more cache line that all threads share.
+ * until it is freed. Calls are counted only once a test has asked for it: the counter would be a
+ * cache line that all threads share.
  *
  * The arena is one mapping that stays where it is until it is destroyed, so a reader that lost a
  * race may still read a frame that was put back. For the same reason the list of free frames lives
@@ -19,12 +19,13 @@
 #define HUGE_PAGE (2u << 20)
 
 static struct {
-	u64 in_use;
 	u64 calls;
 	u64 nth;
 	bool counting;
 	bool persistent;
 } alloc_state;
+
+static struct kvp_count in_use; /* modulo 2^64: freed by another thread than it was allocated by */
 
 void kvp_alloc_fail(u64 nth, bool persistent)
 {
@@ -42,7 +43,7 @@ u64 kvp_alloc_calls(void)
 
 u64 kvp_alloc_in_use(void)
 {
-	return kvp_load(&alloc_state.in_use);
+	return kvp_count_sum(&in_use);
 }
 
 /* Is this the call that a test wants to fail? */
@@ -62,13 +63,13 @@ static bool alloc_refused(void)
 static void *alloc_done(void *p)
 {
 	if (p)
-		kvp_add(&alloc_state.in_use, 1);
+		kvp_count_add(&in_use, 1);
 	return p;
 }
 
 static void alloc_freed(void)
 {
-	KVP_ASSERT(kvp_add(&alloc_state.in_use, (u64)-1) != (u64)-1);
+	kvp_count_add(&in_use, (u64)-1);
 }
 
 void *kvp_alloc(size_t bytes, unsigned int flags)
@@ -177,7 +178,7 @@ void kvp_arena_destroy(struct kvp_arena *a)
 	if (!a)
 		return;
 	/* Frames not put back go with the arena: the cache does not return them one by one. */
-	kvp_sub(&alloc_state.in_use, (u64)(a->fresh - a->free_nr));
+	kvp_count_add(&in_use, (u64)a->free_nr - a->fresh);
 	munmap(a->map, a->map_bytes);
 	munmap(a->free_list, a->max * sizeof(u32));
 	pthread_mutex_destroy(&a->lock);

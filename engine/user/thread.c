@@ -8,6 +8,7 @@
  */
 #include "port.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -68,6 +69,21 @@ void kvp_thread_join(struct kvp_thread *t)
 /* User space is preempted anyway; a system call at every step of a long walk would cost a fifth of it. */
 void kvp_resched(void)
 {
+}
+
+void kvp_yield(void)
+{
+	sched_yield();
+}
+
+_Thread_local unsigned int kvp_thread_slot;
+
+unsigned int kvp_slot_take(void)
+{
+	static unsigned int next;
+
+	kvp_thread_slot = 1 + (kvp_add(&next, 1u) - 1) % KVP_SLOTS;
+	return kvp_thread_slot - 1;
 }
 
 /*
