@@ -242,19 +242,22 @@ static u32 seal_room(const struct kv_db *db, u32 more)
 	return (u32)(kvf_record_bytes(0, 0, 0) + kvf_footer_bytes(log->entries_nr + more));
 }
 
-static int footer_write(struct kv_db *db)
+/* Bytes of the blocks that the footer of the head takes. */
+static u32 footer_room(const struct kv_db *db)
+{
+	return (u32)KVF_ROUND_UP((u32)kvf_footer_bytes(db->log.entries_nr), db->geo.block);
+}
+
+/* buf: footer_room() bytes. */
+static int footer_write(struct kv_db *db, u8 *buf)
 {
 	struct kve_log *log = &db->log;
-	u32 bytes = (u32)kvf_footer_bytes(log->entries_nr);
-	u32 room = (u32)KVF_ROUND_UP(bytes, db->geo.block), start = db->geo.segment - room;
+	u32 room = footer_room(db), start = db->geo.segment - room;
 	u32 tail = (u32)KVF_ROUND_UP(log->pos.offset, db->geo.block);
-	u8 *buf = kvp_iobuf_alloc(room);
 	struct kvf_identity id;
 	struct kvf_footer *f;
 	int err;
 
-	if (!buf)
-		return -KVE_no_memory;
 	memset(buf, 0, room);
 	/* The last block of records may be the first of the footer. */
 	if (tail > start)
@@ -272,7 +275,6 @@ static int footer_write(struct kv_db *db)
 	log_identity(db, &id);
 	kvf_footer_seal(f, &id);
 	err = kvp_dev_write(db->dev, kve_segment_offset(db, log->pos.segment) + start, buf, room, 0);
-	kvp_iobuf_free(buf, room);
 	return err ? write_error(db, "footer: write failed") : 0;
 }
 
@@ -309,8 +311,8 @@ static void swap_next(struct kve_log *log, u32 *segment, u32 *gen)
 	log->next_gen = g;
 }
 
-/* Everything that may run out of space, before the first byte of the SEAL record. */
-static int switch_prepare(struct kv_db *db, bool privileged, u32 *segment, u32 *gen)
+/* Everything that may run out of space or memory, before the first byte of the SEAL record. */
+static int switch_prepare(struct kv_db *db, bool privileged, u32 *segment, u32 *gen, u8 **footer)
 {
 	struct kve_log *log = &db->log;
 	int err = take_next(db, privileged, segment, gen);
@@ -322,10 +324,15 @@ static int switch_prepare(struct kv_db *db, bool privileged, u32 *segment, u32 *
 		err = kve_segment_back(db, log->next_segment, db->geo.block);
 	if (!err)
 		err = kve_log_entries_complete(db);
+	*footer = err ? NULL : kvp_iobuf_alloc(footer_room(db));
+	if (!err && !*footer)
+		err = -KVE_no_memory;
 	if (!err)
 		err = write_home(db);
-	if (err)
+	if (err) {
+		kvp_iobuf_free(*footer, footer_room(db));
 		kve_segment_drop(db, *segment);
+	}
 	return err;
 }
 
@@ -356,16 +363,19 @@ static u32 seal_append(struct kv_db *db)
 static int log_switch(struct kv_db *db, bool privileged)
 {
 	struct kve_log *log = &db->log;
-	u32 segment, gen, old = log->pos.segment;
+	u32 segment, gen, old = log->pos.segment, room;
+	u8 *footer;
 	int err;
 
 	kvp_mutex_lock(&log->flush);
-	err = switch_prepare(db, privileged, &segment, &gen);
+	err = switch_prepare(db, privileged, &segment, &gen, &footer);
 	if (err)
 		goto out;
+	room = footer_room(db);
 	err = write_ring(db, log->written, seal_append(db));
 	if (!err)
-		err = footer_write(db);
+		err = footer_write(db, footer);
+	kvp_iobuf_free(footer, room);
 	if (!err) {
 		kvp_mutex_lock(&db->space.lock);
 		db->space.seg[old].last_lsn = log->pos.lsn - 1;

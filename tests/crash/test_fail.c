@@ -127,6 +127,19 @@ static void disarm(void)
 	kvp_alloc_fail(0, false);
 }
 
+/* C19: nothing happened when memory was missing, so the volume goes on as soon as there is some. */
+static bool goes_on(struct run *r)
+{
+	kv_health_info health;
+
+	if (!r->db)
+		return true;
+	if (!kv_health(r->db, &health) && health.writable)
+		return true;
+	snprintf(r->why, sizeof(r->why), "C19: read-only for want of memory: %s", health.reason);
+	return false;
+}
+
 /* Without faults again: what is there? */
 static bool afterwards(struct run *r, u64 in_use)
 {
@@ -202,6 +215,8 @@ static bool one_run(const struct script *s, const struct fault *f, u64 nth, bool
 		snprintf(r.why, sizeof(r.why), "C9: a flush failed, and every call succeeded");
 		good = false;
 	}
+	if (good && !f->kinds)
+		good = goes_on(&r);
 	good = good && afterwards(&r, in_use);
 	snprintf(why, why_len, "%s", r.why);
 	run_free(&r);
