@@ -3,7 +3,8 @@
  * kvp_lock.c - locks, condition waits and threads of the kernel port.
  *
  * Lockdep checks the order. Its classes come from the rank, which is what orders the locks of the
- * engine; the same lock of two volumes is of one class, and nothing takes both.
+ * engine; the same lock of two volumes is of one class, and nothing takes both. Two locks of one rank
+ * are one class as well, so that taking both is reported.
  */
 #include <linux/err.h>
 #include <linux/kthread.h>
@@ -14,11 +15,25 @@
 
 #define RANKS 128
 
-static struct lock_class_key mutex_keys[RANKS], rwsem_keys[RANKS];
+struct lock_class_of_rank {
+	struct lock_class_key key;
+	const char *name; /* of the first lock of this rank: lockdep wants one for a class, the same pointer */
+};
+
+static struct lock_class_of_rank mutex_classes[RANKS], rwsem_classes[RANKS];
+
+static const char *class_name(struct lock_class_of_rank *class, const char *name)
+{
+	const char *first = cmpxchg(&class->name, NULL, name);
+
+	return first ? first : name;
+}
 
 void kvp_mutex_init(struct kvp_mutex *m, const char *name, unsigned int rank)
 {
-	__mutex_init(&m->m, name, &mutex_keys[rank % RANKS]);
+	struct lock_class_of_rank *class = &mutex_classes[rank % RANKS];
+
+	__mutex_init(&m->m, class_name(class, name), &class->key);
 }
 
 void kvp_mutex_destroy(struct kvp_mutex *m)
@@ -48,7 +63,9 @@ void kvp_mutex_assert_held(struct kvp_mutex *m)
 
 void kvp_rwsem_init(struct kvp_rwsem *s, const char *name, unsigned int rank)
 {
-	__init_rwsem(&s->s, name, &rwsem_keys[rank % RANKS]);
+	struct lock_class_of_rank *class = &rwsem_classes[rank % RANKS];
+
+	__init_rwsem(&s->s, class_name(class, name), &class->key);
 }
 
 void kvp_rwsem_destroy(struct kvp_rwsem *s)
