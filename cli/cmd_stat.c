@@ -24,8 +24,8 @@ struct state {
 	x(BOTH,  ROW_BYTES32, s.frame_bytes,        "frame_bytes",        "frame") \
 	x(IMAGE, ROW_BYTES32, s.window_bytes,       "window_bytes",       "window") \
 	x(BOTH,  ROW_BYTES32, s.key_max,            "key_max",            "longest key") \
-	x(IMAGE, ROW_BYTES32, s.inline_max,         "inline_max",         "longest inline value") \
-	x(IMAGE, ROW_BYTES32, s.chunk_bytes,        "chunk_bytes",        "chunk of a large value") \
+	x(BOTH,  ROW_BYTES32, s.inline_max,         "inline_max",         "longest inline value") \
+	x(BOTH,  ROW_BYTES32, s.chunk_bytes,        "chunk_bytes",        "chunk of a large value") \
 	x(BOTH,  ROW_U64,     s.trees,              "trees",              "trees") \
 	x(BOTH,  ROW_U64,     s.entries,            "entries",            "entries") \
 	x(BOTH,  ROW_BYTES,   s.volume_bytes,       "volume_bytes",       "volume") \

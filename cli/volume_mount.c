@@ -267,8 +267,9 @@ static int op_stat(kv_db *db, kv_stat_info *out)
 	out->segment_bytes = s.segment_bytes;
 	out->frame_bytes = s.frame_bytes;
 	out->key_max = s.key_max;
-	/* It is not told; it is never less. */
-	out->chunk_bytes = s.block_bytes;
+	out->inline_max = s.inline_max;
+	/* An older module does not tell; it is never less. */
+	out->chunk_bytes = s.chunk_bytes ? s.chunk_bytes : s.block_bytes;
 	out->trees = s.trees;
 	out->entries = s.entries;
 	out->volume_bytes = s.volume_bytes;

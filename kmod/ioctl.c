@@ -20,6 +20,23 @@
 #define SHUTDOWN_SYNC 1u    /* 0, 1: what was acknowledged is synced first */
 #define SHUTDOWN_AT_ONCE 2u
 
+/* Programs keep what they were compiled with: no field moves, no structure grows. */
+#define AT(type, field, offset) static_assert(offsetof(struct type, field) == (offset))
+static_assert(sizeof(struct kvfs_kv) == 56);
+AT(kvfs_kv, key_len, 40);
+static_assert(sizeof(struct kvfs_inc) == 40);
+AT(kvfs_inc, delta, 24);
+static_assert(sizeof(struct kvfs_scan) == 64);
+AT(kvfs_scan, buf, 32);
+static_assert(sizeof(struct kvfs_rec) == 16);
+static_assert(sizeof(struct kvfs_batch) == 32);
+static_assert(sizeof(struct kvfs_stats) == 352);
+AT(kvfs_stats, trees, 80);
+AT(kvfs_stats, device_reads, 264);
+AT(kvfs_stats, inline_max, 288);
+AT(kvfs_stats, chunk_bytes, 292);
+AT(kvfs_stats, reserved, 296);
+
 /* ---- arguments ---------------------------------------------------------------------------------- */
 
 int kvfs_key_from_user(struct kvfs *fs, u64 from, u32 len, void **out)
@@ -390,6 +407,8 @@ static void stats_fill(struct kvfs_stats *a, const kv_stat_info *i)
 	a->device_reads = i->device_reads;
 	a->device_writes = i->device_writes;
 	a->device_flushes = i->device_flushes;
+	a->inline_max = i->inline_max;
+	a->chunk_bytes = i->chunk_bytes;
 }
 
 static int ioctl_stats(const struct ioctl_on *on, void __user *arg)

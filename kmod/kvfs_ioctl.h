@@ -98,7 +98,8 @@ struct kvfs_stats {
 	__u64 cache_bytes, cache_used_bytes, dirty_bytes;
 	__u64 puts, gets, dels, commits, syncs, checkpoints;
 	__u64 device_reads, device_writes, device_flushes;
-	__u64 reserved[8];
+	__u32 inline_max, chunk_bytes; /* 0: the module is older than these */
+	__u64 reserved[7];
 };
 
 #define KVFS_IOC_GET _IOWR(KVFS_IOC, 1, struct kvfs_kv)

@@ -281,6 +281,8 @@ static int stats(struct kvfs_stats *a)
 	memcpy(a->label, s.label, sizeof(s.label));
 	a->block_bytes = s.block_bytes;
 	a->key_max = s.key_max;
+	a->inline_max = s.inline_max;
+	a->chunk_bytes = s.chunk_bytes;
 	a->trees = s.trees;
 	a->entries = s.entries;
 	return 0;
