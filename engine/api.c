@@ -145,7 +145,7 @@ static struct kv_tree *tree_after(struct kv_db *db, const char *last, u64 *count
 		if (t->id >= KVF_TREE_USER && !t->dropped && (!last || name_compare(t->name, last) > 0) &&
 		    (!best || name_compare(t->name, best->name) < 0))
 			best = t;
-	*count = best ? best->head.count : 0;
+	*count = best ? kvp_load(&best->head.count) : 0;
 	kvp_rwsem_up_read(&db->tree_lock);
 	return best;
 }
@@ -174,7 +174,7 @@ int kv_count(kv_db *db, kv_tree *tree, uint64_t *count)
 	if (!err && kvp_load(&t->dropped))
 		err = -KVE_no_tree;
 	kvp_rwsem_down_read(&db->tree_lock);
-	*count = t->head.count;
+	*count = kvp_load(&t->head.count);
 	kvp_rwsem_up_read(&db->tree_lock);
 	return kve_return(db, err);
 }
@@ -256,115 +256,6 @@ int kv_del(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint32_t f
 	return kve_return(db, err);
 }
 
-/* ---- numbers: sign, then 0x, 0b, 0 or decimal ---------------------------------------------------- */
-
-static int digit_of(u8 c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : 99;
-}
-
-static int number_parse(const u8 *s, size_t len, s64 *out)
-{
-	bool minus = false;
-	u64 v = 0, limit;
-	size_t i = 0;
-	u32 base = 10;
-	int d;
-
-	if (len && s[len - 1] == '\n') /* as 'echo' writes it */
-		len--;
-	if (i < len && (s[i] == '-' || s[i] == '+'))
-		minus = s[i++] == '-';
-	if (len - i > 2 && s[i] == '0' && (s[i + 1] | 0x20) == 'x') {
-		base = 16;
-		i += 2;
-	} else if (len - i > 2 && s[i] == '0' && (s[i + 1] | 0x20) == 'b') {
-		base = 2;
-		i += 2;
-	} else if (len - i > 1 && s[i] == '0') {
-		base = 8;
-		i++;
-	}
-	if (i >= len)
-		return -KVE_not_a_number;
-	limit = minus ? 1ull << 63 : (1ull << 63) - 1;
-	for (; i < len; i++) {
-		d = digit_of(s[i]);
-		if (d >= (int)base)
-			return -KVE_not_a_number;
-		if (v > (limit - (u64)d) / base)
-			return -KVE_overflow;
-		v = v * base + (u64)d;
-	}
-	*out = minus ? (s64)(0 - v) : (s64)v;
-	return 0;
-}
-
-#define NUMBER_BYTES 96u /* sign, 0b, 64 digits, and room for zeros in front */
-
-static int number_read(struct kv_db *db, struct kv_tree *t, const void *key, u32 len, s64 *out)
-{
-	struct kve_entry e;
-	u8 text[NUMBER_BYTES], *big;
-	int err = kve_tree_get(t, KVE_LIVE, key, len, &e, text, sizeof(text));
-
-	if (err)
-		return err;
-	if (e.flags & KVF_CELL_POISON)
-		return kve_fail(db, KVE_corrupt_value, "%s", kvf_finding_text(KVF_F_value_poison));
-	if (e.value_len > sizeof(text))
-		return -KVE_not_a_number;
-	if ((e.flags & KVF_CELL_KIND) == KVF_CELL_REF) {
-		big = text;
-		err = kve_value_read(db, t->id, &e.ref, key, len, big);
-	} else if ((e.flags & KVF_CELL_KIND) == KVF_CELL_OBJECT) {
-		err = -KVE_not_a_number;
-	}
-	return err ? err : number_parse(text, (size_t)e.value_len, out);
-}
-
-int kv_inc(kv_db *db, kv_tree *tree, const void *key, size_t key_len, int64_t delta, int64_t *result,
-	   uint32_t flags)
-{
-	struct kve_op op = { .kind = KVF_RECORD_PUT, .key = key };
-	char text[32];
-	s64 v = 0, sum = 0;
-	u64 lsn = 0;
-	int durability, err = kve_enter(db, true);
-
-	if (!err)
-		err = kve_key_check(db, key, key_len);
-	if (!err)
-		err = kve_flags_check(db, flags, 0);
-	if (!err)
-		err = kve_credits(db, false);
-	if (err)
-		return kve_return(db, err);
-	op.tree = kve_tree_of(db, tree);
-	op.key_len = (u32)key_len;
-	durability = flags & 0xf ? (int)(flags & 0xf) : db->durability;
-	kvp_gate_close(&db->writer);
-	err = op.tree->dropped ? -KVE_no_tree : number_read(db, op.tree, key, op.key_len, &v);
-	if (!err && __builtin_add_overflow(v, (s64)delta, &sum))
-		err = -KVE_overflow;
-	if (!err) {
-		op.value = text;
-		op.value_len = (u32)kvp_snprintf(text, sizeof(text), "%lld", sum);
-		err = kve_commit_locked(db, &op, 1, 0, &lsn);
-	}
-	if (!err && durability == KV_KILL_SAFE)
-		err = kve_log_kill_safe(db);
-	kvp_gate_open(&db->writer);
-	if (!err && durability == KV_SYNCED)
-		err = kve_log_sync(db, lsn);
-	if (!err && result)
-		*result = sum;
-	return kve_return(db, err);
-}
-
 /* ---- reading --------------------------------------------------------------------------------- */
 
 /* Value of an entry that was just found: buf has cap bytes and holds an inline value already. */
@@ -375,7 +266,7 @@ static int entry_value(struct kv_db *db, struct kv_tree *t, u64 gen, const void 
 		return kve_fail(db, KVE_corrupt_value, "%s", kvf_finding_text(KVF_F_value_poison));
 	switch (e->flags & KVF_CELL_KIND) {
 	case KVF_CELL_REF:
-		return kve_value_get(db, t->id, &e->ref, key, key_len, buf);
+		return kve_value_get(db, t->id, &e->ref, key, key_len, buf, true);
 	case KVF_CELL_OBJECT:
 		return kve_object_read(db, gen, &e->object, 0, buf, (size_t)e->value_len);
 	default:

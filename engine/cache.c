@@ -150,6 +150,7 @@ struct kve_frame *kve_frame_new(struct kv_db *db, u8 level)
 {
 	if (kvp_load(&db->cache.frames) + kvp_load(&db->cache.shadows) >= db->cache.limit)
 		kve_cache_shrink(db, EVICT_BATCH);
+	kve_values_yield(db);
 	return kve_frame_direct(db, level);
 }
 
@@ -182,6 +183,7 @@ void kve_frame_free(struct kv_db *db, struct kve_frame *f)
 	kve_kids_free(db, f->kids);
 	kvp_store(&f->page, NULL);
 	kvp_store(&f->kids, NULL);
+	kvp_store(&f->ready, 0ull);
 	kve_change_end(f);
 	f->dirty = false;
 	kvp_sub(&c->frames, 1u);

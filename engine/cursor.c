@@ -405,7 +405,7 @@ int kv_cursor_value(kv_cursor *c, const void **value, size_t *value_len)
 	if (!err)
 		err = value_room(c, (size_t)e.value_len);
 	if (!err && (e.flags & KVF_CELL_KIND) == KVF_CELL_REF)
-		err = kve_value_read(c->db, c->tree->id, &e.ref, c->key, c->key_len, c->value);
+		err = kve_value_get(c->db, c->tree->id, &e.ref, c->key, c->key_len, c->value, false);
 	else if (!err)
 		err = kve_object_read(c->db, c->read->gen, &e.object, 0, c->value, (size_t)e.value_len);
 	*value = c->value;

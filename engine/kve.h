@@ -19,6 +19,7 @@ enum kve_rank {
 	KVE_RANK_CHECKPOINT = 10, /* one checkpoint at a time; owns the system trees */
 	KVE_RANK_WRITER = 20,	  /* shared: single changes; exclusive: all others, freezing */
 	KVE_RANK_TREE = 30,	  /* frames and what links them: shared to look, exclusive to change */
+	KVE_RANK_SYNC = 35,	  /* who leads a group, who is in it */
 	KVE_RANK_FLUSH = 40,	  /* the log's way to the medium */
 	KVE_RANK_APPEND = 50,	  /* end of the log in memory */
 	KVE_RANK_SPACE = 60,	  /* segments, bitmaps, batches */
@@ -46,6 +47,7 @@ struct kve_frame {
 	u64 version;	    /* odd while the image is being changed, or the frame used anew */
 	u8 *page;	    /* the live image, db->geo.frame bytes */
 	struct kve_frame **kids; /* inner: frame of the child in each slot, or NULL */
+	u64 ready;	    /* leaf: generation in which single changes are let in; writer lock closed to change */
 	u32 lock;	    /* leaf: one writer at a time among those that share the writer lock */
 	u8 level;
 	u8 hot;	     /* atomic: accessed since the clock passed */
@@ -160,6 +162,7 @@ struct kve_log {
 	u32 written;		 /* the segment is at home up to here (whole blocks) */
 	u32 windowed;		 /* and in the window up to here */
 	u32 limit;		 /* most bytes that may be unwritten */
+	u32 backed;		 /* the medium backs the head segment up to here, at least */
 	u32 next_segment, next_gen;
 	u8 *ring;
 	u32 ring_bytes;
@@ -176,9 +179,15 @@ struct kve_log {
 	bool unsynced; /* plain writes since the last flush */
 	int place;     /* tail place with the newest durable tail, -1: none */
 	int soft_place;
-	u64 last_leader_ns;
-	u32 waiters;
 	u64 syncs;
+	/* sync lock */
+	struct kvp_mutex sync;
+	struct kvp_cond done[2]; /* of this group and the next one, by the last bit of the number */
+	u32 group;		 /* that is open: it goes with the next sync */
+	u32 joined;		 /* threads in it */
+	u32 crew;		 /* threads that will be in it, if all of the last group come back */
+	bool leading;		 /* a thread waits for the crew, or writes */
+	u64 sync_ns;		 /* a sync takes, smoothed */
 };
 
 /* ---- values that only the tail places or the window hold (read-only opening) -------------------- */
@@ -225,7 +234,8 @@ struct kve_values {
 	struct kve_value **bucket;
 	u8 shift; /* log2 of the number of buckets */
 	u32 hand;
-	u64 bytes, limit;
+	u64 bytes;
+	u64 limit; /* bytes that values may have whatever frames need */
 };
 
 struct kv_db {
@@ -390,6 +400,11 @@ int kve_log_entries_complete(struct kv_db *db);
 bool kve_record_separated(const struct kv_db *db, const struct kvf_record *r);
 /* Append all records of a transaction; fills lsn and ref of each op. Writer lock. */
 int kve_log_append(struct kv_db *db, struct kve_op *ops, u32 nr);
+/*
+ * Append one record beside others and count more entries in its tree; kill_safe: it survives this process
+ * then. Writer lock shared, the leaf's lock. -KVE_restart: it takes more than that; nothing has happened.
+ */
+int kve_log_append_single(struct kv_db *db, struct kve_op *op, bool kill_safe, int more);
 /* The bytes appended so far survive this process. Writer lock. */
 int kve_log_kill_safe(struct kv_db *db);
 /* Every LSN up to lsn is durable when this returns. */
@@ -401,17 +416,19 @@ void kve_log_pos(struct kv_db *db, struct kve_logpos *pos);
  */
 int kve_value_read(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
 		   u32 key_len, void *buf);
-/* The same through the cache of values, which it fills. */
+/* The same through the cache of values, which it fills; push: see kve_values_put. */
 int kve_value_get(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
-		  u32 key_len, void *buf);
+		  u32 key_len, void *buf, bool push);
 
 /* ---- value_cache.c --------------------------------------------------------------------------- */
 
 int kve_values_init(struct kv_db *db, u64 bytes);
 void kve_values_exit(struct kv_db *db);
 bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out);
-void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes);
+/* push: what has not been looked at for long makes room. */
+void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes, bool push);
 void kve_values_shrink(struct kv_db *db, u64 bytes);
+void kve_values_yield(struct kv_db *db);
 
 /* ---- cache.c --------------------------------------------------------------------------------- */
 
@@ -445,6 +462,12 @@ void kve_kids_free(struct kv_db *db, struct kve_frame **kids);
 static inline void kve_kid_set(struct kve_frame *f, u32 i, struct kve_frame *kid)
 {
 	kvp_store_release(&f->kids[i], kid);
+}
+
+/* Bytes of pages in memory. */
+static inline u64 kve_frames_bytes(const struct kv_db *db)
+{
+	return (kvp_load(&db->cache.frames) + kvp_load(&db->cache.shadows)) * db->geo.frame;
 }
 
 /* Generation that a change made now belongs to: system trees are changed by the checkpoint. */
@@ -549,6 +572,12 @@ struct kve_op {
 	u64 lsn;
 	struct kvf_value_ref ref;
 	struct kve_frame *leaf; /* pinned while being prepared */
+	/*
+	 * Sets value from what the key holds, NULL: nothing; or fails. -KVE_restart: it must be asked without
+	 * the lock of a leaf.
+	 */
+	int (*compute)(struct kve_op *op, const struct kve_entry *e, const u8 *value);
+	void *arg; /* of compute */
 };
 /* May it use the reserve: does it free space? */
 static inline bool kve_op_frees(const struct kve_op *op)
@@ -568,6 +597,8 @@ int kve_reserve_fill(struct kv_db *db, struct kve_reserve *rs, u32 leaves, u32 i
 void kve_reserve_drop(struct kv_db *db, struct kve_reserve *rs);
 /* Cannot fail after a successful prepare. Tree lock exclusive. */
 void kve_op_apply(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs);
+/* The value that slot i refers to is dead. */
+void kve_cell_dead(struct kv_db *db, const u8 *page, u32 i);
 /* The cell that op stores. */
 void kve_op_cell(const struct kve_op *op, struct kve_cell *cell);
 /* Outside of a transaction: system trees in a checkpoint, replay. value NULL: remove. */
@@ -627,6 +658,8 @@ int kve_tree_gone(struct kv_db *db, struct kv_tree *t);
 
 /* Commit: all or nothing. durability 0: the volume's. Takes the writer lock unless held. */
 int kve_commit(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags);
+/* One change beside others. -KVE_restart: nothing has happened, do it the other way. */
+int kve_commit_single(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe);
 int kve_commit_locked(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u64 *lsn);
 /* Room in cache, log and volume before a transaction; waits for checkpoints. No lock held. */
 int kve_credits(struct kv_db *db, bool privileged);

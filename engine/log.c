@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * log.c - the log: append, write home, sync.
+ * log.c - the log: its ring, the way home, segments. log_append.c puts records into it, log_sync.c makes
+ * them safe.
  *
  * Log bytes that are not yet at home stand in a ring in memory, at offset modulo its size. The window
  * (kill-safe memory of the medium) mirrors them; without a window, or when much is pending, an
@@ -13,10 +14,10 @@
  *  L3 FUA alone makes a commit durable only if no plain write is pending (unsynced is false).
  *  L4 the newest durable tail place is never written to.
  *
- * One appender at a time (writer lock). Writing, sealing and syncing: flush lock. The end of the log:
- * append lock.
+ * Records are put into the ring under the append lock: single ones by those that share the writer lock,
+ * transactions and changes of segment by whoever has it alone. Writing, sealing, syncing: flush lock.
  */
-#include "kve.h"
+#include "log_internal.h"
 
 #define RING_MAX (256u << 10)
 
@@ -24,6 +25,9 @@ void kve_log_init(struct kv_db *db)
 {
 	struct kve_log *log = &db->log;
 
+	kvp_mutex_init(&log->sync, "sync", KVE_RANK_SYNC);
+	kvp_cond_init(&log->done[0]);
+	kvp_cond_init(&log->done[1]);
 	kvp_mutex_init(&log->flush, "flush", KVE_RANK_FLUSH);
 	kvp_mutex_init(&log->append, "append", KVE_RANK_APPEND);
 	log->place = -1;
@@ -58,6 +62,9 @@ void kve_log_exit(struct kv_db *db)
 	kvp_free(log->pad);
 	kvp_mutex_destroy(&log->append);
 	kvp_mutex_destroy(&log->flush);
+	kvp_cond_destroy(&log->done[1]);
+	kvp_cond_destroy(&log->done[0]);
+	kvp_mutex_destroy(&log->sync);
 }
 
 void kve_log_pos(struct kv_db *db, struct kve_logpos *pos)
@@ -67,7 +74,7 @@ void kve_log_pos(struct kv_db *db, struct kve_logpos *pos)
 	kvp_mutex_unlock(&db->log.append);
 }
 
-static void log_identity(struct kv_db *db, struct kvf_identity *id)
+void kve_log_identity(struct kv_db *db, struct kvf_identity *id)
 {
 	const struct kve_logpos *pos = &db->log.pos;
 
@@ -77,13 +84,13 @@ static void log_identity(struct kv_db *db, struct kvf_identity *id)
 /* ---- writing home: flush lock ----------------------------------------------------------------- */
 
 /* Space was allocated before, and the records may be applied already: no error here is a mild one. */
-static int write_error(struct kv_db *db, const char *what)
+int kve_log_write_error(struct kv_db *db, const char *what)
 {
 	return kve_degrade(db, KVE_io_write, "log segment %u: %s", db->log.pos.segment, what);
 }
 
 /* Write [from, to) of the head segment from the ring; whole blocks. */
-static int write_ring(struct kv_db *db, u32 from, u32 to)
+int kve_log_write_ring(struct kv_db *db, u32 from, u32 to)
 {
 	struct kve_log *log = &db->log;
 	u64 base = kve_segment_offset(db, log->pos.segment);
@@ -96,14 +103,14 @@ static int write_ring(struct kv_db *db, u32 from, u32 to)
 		log->unsynced = true;
 		err = kvp_dev_write(db->dev, base + from, log->ring + at, len, 0);
 		if (err)
-			return write_error(db, "write failed");
+			return kve_log_write_error(db, "write failed");
 		from += len;
 	}
 	return 0;
 }
 
 /* All whole blocks below off go home. */
-static int write_home(struct kv_db *db)
+int kve_log_write_home(struct kv_db *db)
 {
 	struct kve_log *log = &db->log;
 	u32 from, to;
@@ -115,42 +122,13 @@ static int write_home(struct kv_db *db)
 	kvp_mutex_unlock(&log->append);
 	if (from >= to)
 		return 0;
-	err = write_ring(db, from, to);
+	err = kve_log_write_ring(db, from, to);
 	if (err)
 		return err;
 	kvp_mutex_lock(&log->append);
 	log->written = to;
 	kvp_mutex_unlock(&log->append);
 	return 0;
-}
-
-static int write_place(struct kv_db *db, int place, unsigned int flags)
-{
-	u64 off = kve_segment_offset(db, KVF_SEG_TAIL) + db->geo.tail_offset +
-		  (u64)place * db->geo.block;
-	int err = kvp_dev_write(db->dev, off, db->log.tail, db->geo.block, flags);
-
-	return err ? write_error(db, "tail place: write failed") : 0;
-}
-
-/* The place that does not hold the newest durable tail: L4. */
-static int spare_place(const struct kve_log *log)
-{
-	if (KVP_BUG("tail-overwrite"))
-		return log->place < 0 ? 0 : log->place;
-	return log->place == 0 ? 1 : 0;
-}
-
-/* Copy the partial tail block of the ring; returns its bytes. Append lock. */
-static u32 tail_copy(struct kv_db *db, u32 *start)
-{
-	struct kve_log *log = &db->log;
-	u32 at = (u32)KVF_ROUND_DOWN(log->filled, db->geo.block), len = log->filled - at;
-
-	memcpy(log->tail, log->ring + (at & (log->ring_bytes - 1)), len);
-	memset(log->tail + len, 0, db->geo.block - len);
-	*start = at;
-	return len;
 }
 
 /* ---- segments: flush lock ---------------------------------------------------------------------- */
@@ -186,7 +164,7 @@ static int head_begin(struct kv_db *db, u32 segment, u32 gen, u64 lsn, u32 incar
 	log->unsynced = true;
 	err = kvp_dev_write(db->dev, kve_segment_offset(db, segment), log->out, db->geo.block, 0);
 	if (err)
-		return write_error(db, "header: write failed");
+		return kve_log_write_error(db, "header: write failed");
 	kvp_mutex_lock(&db->space.lock);
 	db->space.seg[segment].incarnation = incarnation;
 	db->space.seg[segment].row_dirty = true;
@@ -197,6 +175,7 @@ static int head_begin(struct kv_db *db, u32 segment, u32 gen, u64 lsn, u32 incar
 	log->pos.incarnation = incarnation;
 	log->pos.offset = log->filled = log->written = log->windowed = db->geo.block;
 	log->pos.lsn = lsn;
+	log->backed = db->geo.block;
 	log->entries_nr = log->records = 0;
 	log->first_lsn = lsn;
 	log->value_bytes = 0;
@@ -232,7 +211,7 @@ int kve_log_start(struct kv_db *db, u64 lsn)
  * Room that must stay behind a record: SEAL record and footer with its entries. Those of a head that was
  * resumed are read when it is sealed; until then the most that it can have count.
  */
-static u32 seal_room(const struct kv_db *db, u32 more)
+u32 kve_log_seal_room(const struct kv_db *db, u32 more)
 {
 	const struct kve_log *log = &db->log;
 
@@ -272,10 +251,10 @@ static int footer_write(struct kv_db *db, u8 *buf)
 	f->last_lsn = cpu_to_le64(log->pos.lsn - 1);
 	f->records = cpu_to_le32(log->records);
 	f->value_bytes = cpu_to_le64(log->value_bytes);
-	log_identity(db, &id);
+	kve_log_identity(db, &id);
 	kvf_footer_seal(f, &id);
 	err = kvp_dev_write(db->dev, kve_segment_offset(db, log->pos.segment) + start, buf, room, 0);
-	return err ? write_error(db, "footer: write failed") : 0;
+	return err ? kve_log_write_error(db, "footer: write failed") : 0;
 }
 
 static void seal_record(struct kv_db *db, struct kvf_record *r)
@@ -288,14 +267,16 @@ static void seal_record(struct kv_db *db, struct kvf_record *r)
 	r->lsn = cpu_to_le64(log->pos.lsn);
 	r->attested = cpu_to_le64(kvp_load_acquire(&log->durable_lsn));
 	r->txn_count = cpu_to_le32(1);
-	log_identity(db, &id);
+	kve_log_identity(db, &id);
 	kvf_record_seal(r, &id, log->pos.offset, 0, NULL, 0);
 }
 
-static void ring_put(struct kve_log *log, u32 off, const void *data, u32 len)
+void kve_log_ring_put(struct kve_log *log, u32 off, const void *data, u32 len)
 {
 	u32 at = off & (log->ring_bytes - 1), part = KVF_MIN(len, log->ring_bytes - at);
 
+	if (!len)
+		return;
 	memcpy(log->ring + at, data, part);
 	memcpy(log->ring, (const u8 *)data + part, len - part);
 }
@@ -328,7 +309,7 @@ static int switch_prepare(struct kv_db *db, bool privileged, u32 *segment, u32 *
 	if (!err && !*footer)
 		err = -KVE_no_memory;
 	if (!err)
-		err = write_home(db);
+		err = kve_log_write_home(db);
 	if (err) {
 		kvp_iobuf_free(*footer, footer_room(db));
 		kve_segment_drop(db, *segment);
@@ -346,7 +327,7 @@ static u32 seal_append(struct kv_db *db)
 	KVP_BUILD_BUG_ON(sizeof(buf) < 64);
 	seal_record(db, (struct kvf_record *)buf);
 	kvp_mutex_lock(&log->append);
-	ring_put(log, log->pos.offset, buf, len);
+	kve_log_ring_put(log, log->pos.offset, buf, len);
 	log->pos.offset += len;
 	log->pos.lsn++;
 	log->records++;
@@ -360,7 +341,7 @@ static u32 seal_append(struct kv_db *db)
  * SEAL, footer, on to the next segment; a transaction may go on there. What can be refused (space,
  * memory) is asked for first, so then nothing has happened. Writer lock.
  */
-static int log_switch(struct kv_db *db, bool privileged)
+int kve_log_switch(struct kv_db *db, bool privileged)
 {
 	struct kve_log *log = &db->log;
 	u32 segment, gen, old = log->pos.segment, room;
@@ -372,7 +353,7 @@ static int log_switch(struct kv_db *db, bool privileged)
 	if (err)
 		goto out;
 	room = footer_room(db);
-	err = write_ring(db, log->written, seal_append(db));
+	err = kve_log_write_ring(db, log->written, seal_append(db));
 	if (!err)
 		err = footer_write(db, footer);
 	kvp_iobuf_free(footer, room);
@@ -411,7 +392,7 @@ int kve_log_resume(struct kv_db *db)
 	err = kvp_dev_read(db->dev, kve_segment_offset(db, log->pos.segment), h, db->geo.block);
 	if (err)
 		return err;
-	log_identity(db, &id);
+	kve_log_identity(db, &id);
 	err = kvf_segment_header_verify(h, &id, KVF_KIND_LOG);
 	if (err)
 		return kve_fail(db, KVE_corrupt_log, "head segment %u: %s; run 'kvs-fsck -n %s'",
@@ -425,277 +406,4 @@ int kve_log_resume(struct kv_db *db)
 		return kve_fail(db, KVE_corrupt_log, "head segment %u: its successor %u is not free",
 				log->pos.segment, log->next_segment);
 	return 0;
-}
-
-/* ---- appending: writer lock -------------------------------------------------------------------- */
-
-/* Copy len bytes to the end of the log, writing home when the ring is full. */
-static int put_bytes(struct kv_db *db, const void *data, u64 len)
-{
-	struct kve_log *log = &db->log;
-	u32 room, part;
-	int err;
-
-	while (len) {
-		kvp_mutex_lock(&log->append);
-		room = log->limit - (log->pos.offset - log->written);
-		if (KVP_BUG("window-reuse"))
-			room = log->limit;
-		part = (u32)KVF_MIN(len, (u64)room);
-		ring_put(log, log->pos.offset, data, part);
-		log->pos.offset += part;
-		kvp_mutex_unlock(&log->append);
-		len -= part;
-		data = (const u8 *)data + part;
-		if (len) {
-			kvp_mutex_lock(&log->flush);
-			err = write_home(db);
-			kvp_mutex_unlock(&log->flush);
-			if (err)
-				return err;
-		}
-	}
-	return 0;
-}
-
-/* Header and key in front of the payload; the record is complete with its last byte. */
-static int append_record(struct kv_db *db, struct kve_op *op, u32 index, u32 count)
-{
-	struct kve_log *log = &db->log;
-	u32 head = (u32)sizeof(struct kvf_record) + op->key_len, start = log->pos.offset;
-	u32 bytes = (u32)kvf_record_bytes(0, op->key_len, op->value_len);
-	static const u8 zeros[KVF_RECORD_ALIGN];
-	struct kvf_record *r = (struct kvf_record *)log->head;
-	struct kvf_identity id;
-	int err;
-
-	memset(r, 0, sizeof(*r));
-	r->kind = op->kind;
-	r->flags = op->flags;
-	r->key_len = cpu_to_le16((u16)op->key_len);
-	r->payload_len = cpu_to_le32(op->value_len);
-	r->payload_len = cpu_to_le32(op->value_len);
-	r->lsn = cpu_to_le64(log->pos.lsn);
-	r->attested = cpu_to_le64(kvp_load_acquire(&log->durable_lsn));
-	r->tree = cpu_to_le32(op->tree ? op->tree->id : 0);
-	r->txn_index = cpu_to_le32(index);
-	r->txn_count = cpu_to_le32(count);
-	memcpy(r + 1, op->key, op->key_len);
-	log_identity(db, &id);
-	kvf_record_seal(r, &id, start, 0, op->value, op->value_len);
-	err = put_bytes(db, r, head);
-	if (!err)
-		err = put_bytes(db, op->value, op->value_len);
-	if (!err)
-		err = put_bytes(db, zeros, bytes - head - op->value_len);
-	if (err)
-		return err;
-	op->lsn = log->pos.lsn;
-	memset(&op->ref, 0, sizeof(op->ref));
-	op->ref.segment = cpu_to_le32(log->pos.segment);
-	op->ref.segment_gen = cpu_to_le32(log->pos.gen);
-	op->ref.offset = cpu_to_le32(start);
-	op->ref.payload_len = cpu_to_le32(op->value_len);
-	op->ref.lsn = r->lsn;
-	op->ref.sum32 = cpu_to_le32((u32)le64_to_cpu(r->payload_sum));
-	op->ref.head_len = cpu_to_le16((u16)head);
-	kvp_mutex_lock(&log->append);
-	log->pos.lsn++;
-	log->records++;
-	kvp_store(&db->last_ckpt_pos, db->last_ckpt_pos + bytes);
-	kvp_mutex_unlock(&log->append);
-	return 0;
-}
-
-/* Space for a record of this size in the head segment, or a new head. */
-static int make_room(struct kv_db *db, const struct kve_op *op, bool privileged)
-{
-	struct kve_log *log = &db->log;
-	u32 bytes = (u32)kvf_record_bytes(0, op->key_len, op->value_len);
-	u32 end = log->pos.offset + bytes + seal_room(db, op->separated ? 1 : 0);
-	u32 step = KVF_MAX(db->geo.segment / 8, db->geo.block);
-	int err;
-
-	if (end > db->geo.segment) {
-		err = log_switch(db, privileged);
-		if (err)
-			return err;
-		end = log->pos.offset + bytes + seal_room(db, 1);
-	}
-	err = kve_segment_back(db, log->pos.segment,
-			       (u32)KVF_MIN(KVF_ROUND_UP(end, step), (u64)db->geo.segment));
-	if (!err && op->separated)
-		err = kve_log_entry_add(log, log->pos.offset, bytes);
-	return err;
-}
-
-/*
- * On an error the records so far stay in the log as a transaction that has no end: replay drops it when
- * the next one begins.
- */
-int kve_log_append(struct kv_db *db, struct kve_op *ops, u32 nr)
-{
-	struct kve_log *log = &db->log;
-	int err = 0;
-	u32 i;
-
-	for (i = 0; !err && i < nr; i++) {
-		err = make_room(db, &ops[i], kve_op_frees(&ops[i]));
-		if (!err)
-			err = append_record(db, &ops[i], i, nr);
-	}
-	kvp_mutex_lock(&log->append);
-	log->filled = log->pos.offset;
-	log->filled_lsn = log->pos.lsn - 1;
-	kvp_mutex_unlock(&log->append);
-	return err;
-}
-
-/*
- * The log goes on at a block, with a PAD record in front: once it is synced all of it is at home, and no
- * block that holds durable bytes is written again. So a replay position leaves nothing behind it that
- * only a tail place holds. Writer lock.
- */
-int kve_log_pad(struct kv_db *db)
-{
-	struct kve_op op = { .kind = KVF_RECORD_PAD, .key = db->log.pad, .value = db->log.pad };
-	struct kve_log *log = &db->log;
-	u32 least = (u32)kvf_record_bytes(0, 0, 0), rest;
-	int err;
-
-	if (log->pos.segment == KVF_NO_SEGMENT)
-		return 0;
-	rest = (u32)KVF_ROUND_UP(log->pos.offset, db->geo.block) - log->pos.offset;
-	if (!rest)
-		return 0;
-	if (rest < least)
-		rest += db->geo.block;
-	if (log->pos.offset + rest + seal_room(db, 1) > db->geo.segment) {
-		err = log_switch(db, true);
-	} else {
-		op.value_len = rest - (u32)sizeof(struct kvf_record);
-		err = kve_segment_back(db, log->pos.segment, log->pos.offset + rest);
-		if (!err)
-			err = append_record(db, &op, 0, 1);
-	}
-	kvp_mutex_lock(&log->append);
-	log->filled = log->pos.offset;
-	log->filled_lsn = log->pos.lsn - 1;
-	kvp_mutex_unlock(&log->append);
-	return err;
-}
-
-/* ---- acknowledgement --------------------------------------------------------------------------- */
-
-static int window_update(struct kv_db *db)
-{
-	struct kve_log *log = &db->log;
-	u32 from, to, at, part;
-	int err = 0;
-
-	kvp_mutex_lock(&log->append);
-	from = KVF_MAX(log->windowed, log->written);
-	to = log->filled;
-	while (!err && from < to && !KVP_BUG("skip-window")) {
-		at = from & (log->ring_bytes - 1);
-		part = KVF_MIN(to - from, log->ring_bytes - at);
-		err = kvp_dev_window_store(db->dev, at, log->ring + at, part);
-		from += part;
-	}
-	if (!err)
-		log->windowed = to;
-	kvp_mutex_unlock(&log->append);
-	return err ? kve_degrade(db, KVE_io_write, "the log's window is gone (file truncated?)") : 0;
-}
-
-int kve_log_kill_safe(struct kv_db *db)
-{
-	struct kve_log *log = &db->log;
-	u32 pending, start, len;
-	int err = 0;
-
-	kvp_mutex_lock(&log->append);
-	pending = log->filled - KVF_MAX(log->windowed, log->written);
-	kvp_mutex_unlock(&log->append);
-	if (db->window && pending <= db->geo.window / 4)
-		return window_update(db);
-	kvp_mutex_lock(&log->flush);
-	err = write_home(db);
-	if (!err && !db->window) {
-		kvp_mutex_lock(&log->append);
-		len = tail_copy(db, &start);
-		kvp_mutex_unlock(&log->append);
-		if (len)
-			log->unsynced = true;
-		if (len && !KVP_BUG("skip-window"))
-			err = write_place(db, spare_place(log), 0);
-	}
-	kvp_mutex_unlock(&log->flush);
-	if (!err && db->window)
-		err = window_update(db);
-	return err;
-}
-
-/* One group: everything complete now becomes durable. Flush lock. */
-static int sync_group(struct kv_db *db)
-{
-	struct kve_log *log = &db->log;
-	u32 start, len, from = log->written;
-	u64 lsn;
-	bool fua;
-	int err, place = spare_place(log);
-
-	kvp_mutex_lock(&log->append);
-	lsn = log->filled_lsn;
-	len = tail_copy(db, &start);
-	if (KVP_BUG("ack-unfilled"))
-		lsn++;
-	kvp_mutex_unlock(&log->append);
-	if (start > from) {
-		err = write_ring(db, from, start);
-		if (err)
-			return err;
-		kvp_mutex_lock(&log->append);
-		log->written = KVF_MAX(log->written, start);
-		kvp_mutex_unlock(&log->append);
-	}
-	/* L3 */
-	fua = len && (!log->unsynced || KVP_BUG("fua-as-flush"));
-	if (len) {
-		err = write_place(db, place, fua ? KVP_FUA : 0);
-		if (err)
-			return err;
-	}
-	if (!fua && !KVP_BUG("close-no-sync")) {
-		err = kvp_dev_flush(db->dev);
-		if (err && KVP_BUG("retry-flush"))
-			err = kvp_dev_flush(db->dev);
-		if (err)
-			return kve_degrade(db, KVE_indeterminate, "flush of the log failed");
-	}
-	log->unsynced = false;
-	if (len)
-		log->place = place;
-	kvp_add(&log->syncs, 1u);
-	kvp_store_release(&log->durable_lsn, lsn);
-	return 0;
-}
-
-int kve_log_sync(struct kv_db *db, u64 lsn)
-{
-	struct kve_log *log = &db->log;
-	int err = 0;
-
-	if (kvp_load_acquire(&log->durable_lsn) >= lsn)
-		return 0;
-	/* Whoever gets the lock leads: it writes for all that are complete by then. */
-	kvp_mutex_lock(&log->flush);
-	if (log->durable_lsn < lsn) {
-		if (kvp_load(&db->degraded))
-			err = -KVE_indeterminate;
-		else
-			err = sync_group(db);
-	}
-	kvp_mutex_unlock(&log->flush);
-	return err;
 }

@@ -207,7 +207,7 @@ bad:
 }
 
 int kve_value_get(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
-		  u32 key_len, void *out)
+		  u32 key_len, void *out, bool push)
 {
 	int err;
 
@@ -215,6 +215,6 @@ int kve_value_get(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, c
 		return 0;
 	err = kve_value_read(db, tree, ref, key, key_len, out);
 	if (!err)
-		kve_values_put(db, ref, out);
+		kve_values_put(db, ref, out, push);
 	return err;
 }

@@ -342,6 +342,29 @@ u32 kve_node_need(const void *page, u32 key_len, u32 cell_len)
 	       kve_node_item_bytes(key_len - KVF_MIN(key_len, prefix_len), cell_len);
 }
 
+bool kve_node_sparse(const void *page, u32 frame, u32 gone)
+{
+	u32 bytes = frame - KVE_NODE_HEADER;
+
+	return bytes - kve_node_free(page, frame) - gone < bytes / 4;
+}
+
+u32 kve_node_entry_bytes_at(const void *page, u32 frame, u32 i)
+{
+	return kve_node_entry_bytes(page, frame, i);
+}
+
+bool kve_node_fits(const void *page, u32 frame, u32 i, bool exact, u32 key_len, u32 cell_len)
+{
+	u32 had, suffix_len = key_len - le16_to_cpu(((const struct kvf_page *)page)->prefix_len);
+	u32 bytes = kve_node_item_bytes(suffix_len, cell_len);
+
+	if (!exact)
+		return kve_node_gap(page, frame) >= sizeof(struct kvf_slot) + bytes;
+	had = kve_node_entry_bytes(page, frame, i) - (u32)sizeof(struct kvf_slot);
+	return bytes <= had || kve_node_gap(page, frame) >= bytes;
+}
+
 /* Flags, cell and padding of an item of bytes bytes whose suffix stands or will stand in place. */
 static void cell_put(struct kvf_item *item, u32 bytes, u32 suffix_len, const struct kve_cell *cell)
 {

@@ -66,6 +66,12 @@ static inline u32 kve_node_nr(const void *page)
 {
 	return le16_to_cpu(((const struct kvf_page *)page)->nr);
 }
+/* Less than a quarter full once so many bytes more are gone: to be merged with a neighbour. */
+bool kve_node_sparse(const void *page, u32 frame, u32 gone);
+/* Bytes of slot i and its item. */
+u32 kve_node_entry_bytes_at(const void *page, u32 frame, u32 i);
+/* Would kve_node_replace (exact) or kve_node_insert at slot i do without compaction? */
+bool kve_node_fits(const void *page, u32 frame, u32 i, bool exact, u32 key_len, u32 cell_len);
 /* Bytes that an insert could still take, holes included. */
 u32 kve_node_free(const void *page, u32 frame);
 /* Bytes that slot and item of an entry take: for kve_node_free. The whole key counts as suffix less

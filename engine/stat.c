@@ -88,7 +88,7 @@ int kv_stat(kv_db *db, kv_stat_info *out)
 		if (t->id < KVF_TREE_USER || t->dropped)
 			continue;
 		out->trees++;
-		out->entries += t->head.count;
+		out->entries += kvp_load(&t->head.count);
 	}
 	kvp_rwsem_up_read(&db->tree_lock);
 	kvp_mutex_lock(&db->state);

@@ -288,14 +288,9 @@ static int root_make(struct kv_db *db, struct kv_tree *t)
 	return 0;
 }
 
-static u32 page_used(const struct kv_db *db, const u8 *page)
-{
-	return db->geo.frame - (u32)sizeof(struct kvf_page) - kve_node_free(page, db->geo.frame);
-}
-
 static bool sparse(const struct kv_db *db, const u8 *page)
 {
-	return page_used(db, page) < (db->geo.frame - (u32)sizeof(struct kvf_page)) / 4;
+	return kve_node_sparse(page, db->geo.frame, 0);
 }
 
 u32 kve_kid_index(const struct kve_frame *parent, const struct kve_frame *f)
@@ -502,7 +497,7 @@ static struct kve_frame *leaf_resident(struct kv_tree *t, const void *key, u32 l
 	return f;
 }
 
-static void old_cell_dead(struct kv_db *db, const u8 *page, u32 i)
+void kve_cell_dead(struct kv_db *db, const u8 *page, u32 i)
 {
 	struct kve_entry e;
 	const u8 *cell, *value;
@@ -522,6 +517,7 @@ static void changed(struct kv_db *db, struct kve_frame *f, u64 lsn)
 	struct kvf_page *page = (struct kvf_page *)f->page;
 
 	f->gen = kve_gen_now(f->tree);
+	kvp_store(&f->ready, f->tree->system ? 0 : f->gen);
 	if (lsn > le64_to_cpu(page->lsn))
 		page->lsn = cpu_to_le64(lsn);
 	kve_mark_dirty(db, f);
@@ -541,7 +537,7 @@ static void apply_put(struct kv_db *db, struct kve_op *op, struct kve_reserve *r
 		i = kve_node_search(f->page, frame, op->key, op->key_len, &exact);
 		kve_change_begin(f);
 		if (exact) {
-			old_cell_dead(db, f->page, i);
+			kve_cell_dead(db, f->page, i);
 			err = kve_node_replace(f->page, frame, i, &cell, db->scratch);
 			/* It will be inserted anew in a page with room. */
 			if (err) {
@@ -576,7 +572,7 @@ static void apply_delete(struct kv_db *db, struct kve_op *op)
 		return;
 	if (exact) {
 		kve_change_begin(f);
-		old_cell_dead(db, f->page, i);
+		kve_cell_dead(db, f->page, i);
 		kve_node_remove(f->page, db->geo.frame, i);
 		op->tree->head.count--;
 		changed(db, f, op->lsn);

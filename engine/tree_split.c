@@ -119,6 +119,7 @@ static void split_below(struct kv_db *db, struct kve_frame *f, const void *key, 
 	kve_frame_insert(db, right);
 	kve_mark_dirty(db, f);
 	kve_mark_dirty(db, right);
+	kvp_store(&right->ready, f->tree->system ? 0 : right->gen);
 }
 
 /* The highest page on the way up from f that must be split, because the one above it has room. */
@@ -175,6 +176,7 @@ static void bury(struct kv_db *db, struct kve_frame *f)
 		if (f->kids[i])
 			f->kids[i]->refs++;
 	kve_change_begin(f);
+	kvp_store(&f->ready, 0ull);
 	kve_change_end(f);
 	if (f->tree->system)
 		system_page_free(db, f);
@@ -237,11 +239,11 @@ static bool pair_fits(struct kv_db *db, struct kve_frame *p, u32 i)
 
 void kve_tree_merge(struct kv_db *db, struct kve_frame *f)
 {
-	u32 quarter = (db->geo.frame - (u32)sizeof(struct kvf_page)) / 4, i, nr;
 	struct kve_frame *p;
+	u32 i, nr;
 
 	while ((p = f->parent)) {
-		if (db->geo.frame - sizeof(struct kvf_page) - kve_node_free(f->page, db->geo.frame) > quarter)
+		if (!kve_node_sparse(f->page, db->geo.frame, 0))
 			return;
 		nr = kve_node_nr(p->page);
 		i = kve_kid_index(p, f);

@@ -2,7 +2,8 @@
 /*
  * txn.c - a transaction from its operations to its acknowledgement.
  *
- * Credits (nothing held, may wait) -> writer lock -> prepare every operation (may fail) -> append to the
+ * A single change is first tried beside others: txn_single.c. Credits (nothing held, may wait) -> writer
+ * lock closed -> prepare every operation (may fail) -> append to the
  * log -> apply under the tree lock (cannot fail) -> out of the process's memory (kill-safe) -> writer lock
  * dropped -> sync if asked for, together with whoever else waits.
  */
@@ -220,6 +221,16 @@ static void apply_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_r
 	db->changed_gen = db->open_gen;
 }
 
+/* What has just been written is likely to be read. */
+static void values_keep(struct kv_db *db, const struct kve_op *ops, u32 nr)
+{
+	u32 i;
+
+	for (i = 0; i < nr; i++)
+		if (ops[i].separated && ops[i].kind == KVF_RECORD_PUT)
+			kve_values_put(db, &ops[i].ref, ops[i].value, true);
+}
+
 static int log_and_apply(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_reserve *rs, u64 *lsn)
 {
 	int err;
@@ -233,6 +244,7 @@ static int log_and_apply(struct kv_db *db, struct kve_op *ops, u32 nr, struct kv
 	if (err)
 		return err;
 	apply_all(db, ops, nr, rs);
+	values_keep(db, ops, nr);
 	*lsn = ops[nr - 1].lsn;
 	kvp_count_add(&db->commits, 1);
 	return 0;
@@ -304,8 +316,15 @@ static int durability_of(const struct kv_db *db, u32 flags)
 
 static int commit_once(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u64 *lsn)
 {
-	int err = kve_credits(db, nr && kve_op_frees(&ops[0]));
+	int err;
 
+	if (nr == 1) {
+		err = kve_commit_single(db, ops, flags, durability_of(db, flags) == KV_KILL_SAFE);
+		*lsn = ops->lsn;
+		if (err != -KVE_restart)
+			return err;
+	}
+	err = kve_credits(db, nr && kve_op_frees(&ops[0]));
 	if (err)
 		return err;
 	kvp_gate_close(&db->writer);

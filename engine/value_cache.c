@@ -4,12 +4,13 @@
  *
  * Only bytes that have been verified come in, and a ref names a place, a generation of its segment and an
  * LSN, so an entry is never stale: what it was made from is never written again. A clock bounds the
- * bytes; what does not fit memory is just not cached. Cursors look but do not fill, so a scan does not
- * push out what gets need.
+ * bytes to what the frames leave of the cache, a quarter at least; what does not fit memory is just not
+ * cached. Cursors fill what is free, but push nothing out.
  */
 #include "kve.h"
 
 #define VALUE_AVERAGE 1024u
+#define YIELD_BYTES (1u << 20)
 
 struct kve_value {
 	struct kve_value *next; /* in its bucket */
@@ -37,7 +38,7 @@ int kve_values_init(struct kv_db *db, u64 bytes)
 
 	vc->limit = bytes;
 	vc->shift = 6;
-	while ((1ull << vc->shift) < bytes / VALUE_AVERAGE && vc->shift < 24)
+	while ((1ull << vc->shift) < db->cache_bytes / VALUE_AVERAGE && vc->shift < 24)
 		vc->shift++;
 	vc->bucket = kvp_alloc_array((size_t)1 << vc->shift, sizeof(*vc->bucket), KVP_ZERO);
 	return vc->bucket ? 0 : -KVE_no_memory;
@@ -93,19 +94,38 @@ static void evict(struct kve_values *vc, u64 target)
 				continue;
 			}
 			*link = v->next;
-			vc->bytes -= sizeof(*v) + v->len;
+			kvp_store(&vc->bytes, vc->bytes - sizeof(*v) - v->len);
 			kvp_free(v);
 		}
 	}
 }
 
-void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes)
+/* What the frames do not use, a quarter of the cache at least. */
+static u64 values_limit(const struct kv_db *db)
+{
+	u64 frames = kve_frames_bytes(db), all = db->cache_bytes;
+
+	return KVF_MAX(db->values.limit, all > frames ? all - frames : 0);
+}
+
+/* Frames have taken what values had. */
+void kve_values_yield(struct kv_db *db)
+{
+	if (kvp_load(&db->values.bytes) > values_limit(db))
+		kve_values_shrink(db, YIELD_BYTES);
+}
+
+void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes, bool push)
 {
 	struct kve_values *vc = &db->values;
 	u32 len = le32_to_cpu(ref->payload_len), bucket;
 	struct kve_value *v, *old;
+	u64 limit;
 
 	if (sizeof(*v) + (u64)len > vc->limit / 8)
+		return;
+	limit = values_limit(db);
+	if (!push && kvp_load(&vc->bytes) + sizeof(*v) + len > limit)
 		return;
 	v = kvp_alloc(sizeof(*v) + len, 0);
 	if (!v)
@@ -118,14 +138,14 @@ void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const voi
 	memcpy(v->bytes, bytes, len);
 	bucket = bucket_of(vc, v->place);
 	kvp_mutex_lock(&vc->lock);
-	evict(vc, vc->limit - sizeof(*v) - len);
+	evict(vc, limit - sizeof(*v) - len);
 	for (old = vc->bucket[bucket]; old; old = old->next)
 		if (old->place == v->place && old->gen == v->gen)
 			break;
-	if (!old && vc->bytes + sizeof(*v) + len <= vc->limit) {
+	if (!old && vc->bytes + sizeof(*v) + len <= limit) {
 		v->next = vc->bucket[bucket];
 		vc->bucket[bucket] = v;
-		vc->bytes += sizeof(*v) + len;
+		kvp_store(&vc->bytes, vc->bytes + sizeof(*v) + len);
 		v = NULL;
 	}
 	kvp_mutex_unlock(&vc->lock);

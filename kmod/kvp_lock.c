@@ -95,7 +95,9 @@ void kvp_rwsem_up_write(struct kvp_rwsem *s)
 
 void kvp_gate_init(struct kvp_gate *g, const char *name, unsigned int rank)
 {
-	__init_rwsem(&g->s, name, &rwsem_keys[rank % RANKS]);
+	struct lock_class_of_rank *class = &rwsem_classes[rank % RANKS];
+
+	__init_rwsem(&g->s, class_name(class, name), &class->key);
 }
 
 void kvp_gate_destroy(struct kvp_gate *g)

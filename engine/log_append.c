@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * log_append.c - records on their way into the ring: the operations of a transaction, one after the other,
+ * or a single one beside others.
+ */
+#include "log_internal.h"
+
+/* Append lock, or writer lock exclusive, which keeps it from getting less. */
+static u32 ring_room(const struct kve_log *log)
+{
+	if (KVP_BUG("window-reuse"))
+		return log->limit;
+	return log->limit - (log->pos.offset - log->written);
+}
+
+/* Copy len bytes to the end of the log, writing home when the ring is full. */
+static int put_bytes(struct kv_db *db, const void *data, u64 len)
+{
+	struct kve_log *log = &db->log;
+	u32 part;
+	int err;
+
+	while (len) {
+		kvp_mutex_lock(&log->append);
+		part = (u32)KVF_MIN(len, (u64)ring_room(log));
+		kve_log_ring_put(log, log->pos.offset, data, part);
+		log->pos.offset += part;
+		kvp_mutex_unlock(&log->append);
+		len -= part;
+		data = (const u8 *)data + part;
+		if (len) {
+			kvp_mutex_lock(&log->flush);
+			err = kve_log_write_home(db);
+			kvp_mutex_unlock(&log->flush);
+			if (err)
+				return err;
+		}
+	}
+	return 0;
+}
+
+/* Header and key of the next record, in log->head. Append lock, or writer lock exclusive. */
+static struct kvf_record *record_build(struct kv_db *db, const struct kve_op *op, u32 index, u32 count)
+{
+	struct kve_log *log = &db->log;
+	struct kvf_record *r = (struct kvf_record *)log->head;
+	struct kvf_identity id;
+
+	memset(r, 0, sizeof(*r));
+	r->kind = op->kind;
+	r->flags = op->flags;
+	r->key_len = cpu_to_le16((u16)op->key_len);
+	r->payload_len = cpu_to_le32(op->value_len);
+	r->lsn = cpu_to_le64(log->pos.lsn);
+	r->attested = cpu_to_le64(kvp_load_acquire(&log->durable_lsn));
+	r->tree = cpu_to_le32(op->tree ? op->tree->id : 0);
+	r->txn_index = cpu_to_le32(index);
+	r->txn_count = cpu_to_le32(count);
+	memcpy(r + 1, op->key, op->key_len);
+	kve_log_identity(db, &id);
+	kvf_record_seal(r, &id, log->pos.offset, 0, op->value, op->value_len);
+	return r;
+}
+
+/* The record stands in the ring from start on. Append lock. */
+static void record_done(struct kv_db *db, struct kve_op *op, const struct kvf_record *r, u32 start, u32 bytes)
+{
+	struct kve_log *log = &db->log;
+
+	op->lsn = log->pos.lsn++;
+	memset(&op->ref, 0, sizeof(op->ref));
+	op->ref.segment = cpu_to_le32(log->pos.segment);
+	op->ref.segment_gen = cpu_to_le32(log->pos.gen);
+	op->ref.offset = cpu_to_le32(start);
+	op->ref.payload_len = cpu_to_le32(op->value_len);
+	op->ref.lsn = r->lsn;
+	op->ref.sum32 = cpu_to_le32((u32)le64_to_cpu(r->payload_sum));
+	op->ref.head_len = cpu_to_le16((u16)(sizeof(*r) + op->key_len));
+	log->records++;
+	kvp_store(&db->last_ckpt_pos, db->last_ckpt_pos + bytes);
+}
+
+static const u8 zeros[KVF_RECORD_ALIGN];
+
+/* All of it at once: the ring has room. Append lock. */
+static void record_put(struct kv_db *db, struct kve_op *op, u32 index, u32 count, u32 bytes)
+{
+	struct kve_log *log = &db->log;
+	struct kvf_record *r = record_build(db, op, index, count);
+	u32 start = log->pos.offset, head = (u32)sizeof(*r) + op->key_len;
+
+	kve_log_ring_put(log, start, r, head);
+	kve_log_ring_put(log, start + head, op->value, op->value_len);
+	kve_log_ring_put(log, start + head + op->value_len, zeros, bytes - head - op->value_len);
+	log->pos.offset = start + bytes;
+	record_done(db, op, r, start, bytes);
+}
+
+/* Piece by piece, written home in between. Writer lock. */
+static int record_pour(struct kv_db *db, struct kve_op *op, u32 index, u32 count, u32 bytes)
+{
+	struct kve_log *log = &db->log;
+	struct kvf_record *r = record_build(db, op, index, count);
+	u32 start = log->pos.offset, head = (u32)sizeof(*r) + op->key_len;
+	int err = put_bytes(db, r, head);
+
+	if (!err)
+		err = put_bytes(db, op->value, op->value_len);
+	if (!err)
+		err = put_bytes(db, zeros, bytes - head - op->value_len);
+	if (err)
+		return err;
+	kvp_mutex_lock(&log->append);
+	record_done(db, op, r, start, bytes);
+	kvp_mutex_unlock(&log->append);
+	return 0;
+}
+
+/* Header and key in front of the payload; the record is complete with its last byte. */
+static int append_record(struct kv_db *db, struct kve_op *op, u32 index, u32 count)
+{
+	u32 bytes = (u32)kvf_record_bytes(0, op->key_len, op->value_len);
+	struct kve_log *log = &db->log;
+	bool fits;
+
+	kvp_mutex_lock(&log->append);
+	fits = bytes <= ring_room(log);
+	if (fits)
+		record_put(db, op, index, count, bytes);
+	kvp_mutex_unlock(&log->append);
+	return fits ? 0 : record_pour(db, op, index, count, bytes);
+}
+
+/* Would a single record of these bytes need more than the append lock? Append lock. */
+static bool single_fits(const struct kv_db *db, const struct kve_op *op, u32 bytes, bool kill_safe)
+{
+	const struct kve_log *log = &db->log;
+	u32 end = log->pos.offset + bytes;
+
+	if (log->pos.segment == KVF_NO_SEGMENT || end + kve_log_seal_room(db, 1) > log->backed ||
+	    bytes > ring_room(log) || (op->separated && log->entries_nr == log->entries_cap))
+		return false;
+	return !kill_safe ||
+	       (db->window && end - KVF_MAX(log->windowed, log->written) <= db->geo.window / 4);
+}
+
+int kve_log_append_single(struct kv_db *db, struct kve_op *op, bool kill_safe, int more)
+{
+	u32 bytes = (u32)kvf_record_bytes(0, op->key_len, op->value_len);
+	struct kve_log *log = &db->log;
+	int err = 0;
+
+	kvp_mutex_lock(&log->append);
+	if (!single_fits(db, op, bytes, kill_safe)) {
+		kvp_mutex_unlock(&log->append);
+		return -KVE_restart;
+	}
+	if (op->separated)
+		err = kve_log_entry_add(log, log->pos.offset, bytes);
+	if (!err) {
+		record_put(db, op, 0, 1, bytes);
+		log->filled = log->pos.offset;
+		log->filled_lsn = op->lsn;
+		/* Here, because the line is ours anyway. */
+		kvp_store(&op->tree->head.count, op->tree->head.count + (u64)(s64)more);
+		if (kill_safe)
+			err = kve_log_window_store(db);
+	}
+	kvp_mutex_unlock(&log->append);
+	return err;
+}
+
+/* Space for a record of this size in the head segment, or a new head. */
+static int make_room(struct kv_db *db, const struct kve_op *op, bool privileged)
+{
+	struct kve_log *log = &db->log;
+	u32 bytes = (u32)kvf_record_bytes(0, op->key_len, op->value_len);
+	u32 end = log->pos.offset + bytes + kve_log_seal_room(db, op->separated ? 1 : 0);
+	u32 step = KVF_MAX(db->geo.segment / 8, db->geo.block);
+	int err;
+
+	if (end > db->geo.segment) {
+		err = kve_log_switch(db, privileged);
+		if (err)
+			return err;
+		end = log->pos.offset + bytes + kve_log_seal_room(db, 1);
+	}
+	end = (u32)KVF_MIN(KVF_ROUND_UP(end, step), (u64)db->geo.segment);
+	err = kve_segment_back(db, log->pos.segment, end);
+	if (!err)
+		log->backed = KVF_MAX(log->backed, end);
+	if (!err && op->separated)
+		err = kve_log_entry_add(log, log->pos.offset, bytes);
+	return err;
+}
+
+/*
+ * On an error the records so far stay in the log as a transaction that has no end: replay drops it when
+ * the next one begins.
+ */
+int kve_log_append(struct kv_db *db, struct kve_op *ops, u32 nr)
+{
+	struct kve_log *log = &db->log;
+	int err = 0;
+	u32 i;
+
+	for (i = 0; !err && i < nr; i++) {
+		err = make_room(db, &ops[i], kve_op_frees(&ops[i]));
+		if (!err)
+			err = append_record(db, &ops[i], i, nr);
+	}
+	kvp_mutex_lock(&log->append);
+	log->filled = log->pos.offset;
+	log->filled_lsn = log->pos.lsn - 1;
+	kvp_mutex_unlock(&log->append);
+	return err;
+}
+
+/*
+ * The log goes on at a block, with a PAD record in front: once it is synced all of it is at home, and no
+ * block that holds durable bytes is written again. So a replay position leaves nothing behind it that
+ * only a tail place holds. Writer lock.
+ */
+int kve_log_pad(struct kv_db *db)
+{
+	struct kve_op op = { .kind = KVF_RECORD_PAD, .key = db->log.pad, .value = db->log.pad };
+	struct kve_log *log = &db->log;
+	u32 least = (u32)kvf_record_bytes(0, 0, 0), rest;
+	int err;
+
+	if (log->pos.segment == KVF_NO_SEGMENT)
+		return 0;
+	rest = (u32)KVF_ROUND_UP(log->pos.offset, db->geo.block) - log->pos.offset;
+	if (!rest)
+		return 0;
+	if (rest < least)
+		rest += db->geo.block;
+	if (log->pos.offset + rest + kve_log_seal_room(db, 1) > db->geo.segment) {
+		err = kve_log_switch(db, true);
+	} else {
+		op.value_len = rest - (u32)sizeof(struct kvf_record);
+		err = kve_segment_back(db, log->pos.segment, log->pos.offset + rest);
+		if (!err)
+			err = append_record(db, &op, 0, 1);
+	}
+	kvp_mutex_lock(&log->append);
+	log->filled = log->pos.offset;
+	log->filled_lsn = log->pos.lsn - 1;
+	kvp_mutex_unlock(&log->append);
+	return err;
+}

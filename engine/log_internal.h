@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * log_internal.h - what log.c, log_append.c and log_sync.c share. log.c has the invariants L1 to L4.
+ */
+#ifndef KVE_LOG_INTERNAL_H
+#define KVE_LOG_INTERNAL_H
+
+#include "kve.h"
+
+/* Of the head segment. */
+void kve_log_identity(struct kv_db *db, struct kvf_identity *id);
+/* A write failed: no more writing. what: which one. */
+int kve_log_write_error(struct kv_db *db, const char *what);
+/* Write [from, to) of the head segment from the ring; whole blocks. Flush lock. */
+int kve_log_write_ring(struct kv_db *db, u32 from, u32 to);
+/* All whole blocks of the ring go home. Flush lock. */
+int kve_log_write_home(struct kv_db *db);
+/* Copy len bytes to offset off of the head segment, which has room in the ring. Append lock. */
+void kve_log_ring_put(struct kve_log *log, u32 off, const void *data, u32 len);
+/*
+ * Room that must stay behind a record, so that the segment can be sealed, when more entries come into the
+ * footer.
+ */
+u32 kve_log_seal_room(const struct kv_db *db, u32 more);
+/*
+ * SEAL, footer, on to the next segment; a transaction may go on there. What can be refused (space,
+ * memory) is asked for first, so then nothing has happened. Writer lock.
+ */
+int kve_log_switch(struct kv_db *db, bool privileged);
+/* What is complete goes to the window. Append lock. */
+int kve_log_window_store(struct kv_db *db);
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * txn_single.c - a single change of a leaf that is ready for it, beside others in other leaves.
+ *
+ * A leaf is ready once a transaction has changed it in the open generation: then nothing frozen shows its
+ * image, all of its path is marked dirty, and it stays in memory. So, as long as slot and item fit, a change
+ * needs no more than the leaf's lock, a place in the log, and the leaf itself. Everything else (splits,
+ * shadows, first changes, large values, transactions) is done by txn.c with the writer lock closed.
+ *
+ * Gate of the writer lock -> leaf found without a lock, locked, validated -> record in the log and, for
+ * kill-safe, in the window -> slot. The log knows changes of a leaf in the order in which they are made. No
+ * step waits for I/O, and after the record nothing can fail.
+ */
+#include "kve.h"
+
+#define TRIES 8u
+#define BYTES_MAX 4096u /* longer values would keep the log from others for too long */
+
+/* The leaf for the key, locked. -KVE_restart: not ready, or too much happens there. */
+static int leaf_take(struct kv_db *db, const struct kve_op *op, struct kve_frame **leaf)
+{
+	struct kve_spot s;
+	u32 tries;
+	int err;
+
+	for (tries = 0; tries < TRIES; tries++) {
+		kvp_reader_enter();
+		err = kve_spot_find(op->tree, op->key, op->key_len, &s);
+		kvp_reader_exit();
+		if (err == -KVE_restart)
+			continue;
+		if (err || kvp_load(&s.frame->ready) != db->open_gen)
+			return -KVE_restart;
+		kve_leaf_lock(s.frame);
+		if (kve_spot_valid(&s) && s.frame->ready == db->open_gen) {
+			*leaf = s.frame;
+			return 0;
+		}
+		kve_leaf_unlock(s.frame);
+	}
+	return -KVE_restart;
+}
+
+/* What the key holds now decides whether and what to store. Leaf lock. */
+static int decide(struct kv_db *db, struct kve_op *op, u32 flags, const u8 *page, u32 i)
+{
+	const u8 *cell, *value = NULL;
+	struct kve_entry e;
+	u8 kind = 0;
+	u32 len;
+
+	if (op->existed) {
+		cell = kvf_page_cell(page, db->geo.frame, i, &len, &kind);
+		kve_entry_decode(&e, kind, cell, len, &value);
+		if ((kind & KVF_CELL_KIND) == KVF_CELL_OBJECT)
+			return -KVE_restart;
+	}
+	if ((flags & KV_PUT_NEW) && op->existed)
+		return -KVE_exists;
+	if ((flags & KV_PUT_REPLACE) && !op->existed)
+		return -KVE_not_found;
+	if (op->compute)
+		return op->compute(op, op->existed ? &e : NULL, value);
+	return 0;
+}
+
+/* Neither split nor merge nor compaction. */
+static bool fits(struct kv_db *db, const struct kve_op *op, const u8 *page, u32 i)
+{
+	struct kve_cell cell;
+
+	if (op->kind == KVF_RECORD_DELETE)
+		return !kve_node_sparse(page, db->geo.frame, kve_node_entry_bytes_at(page, db->geo.frame, i));
+	kve_op_cell(op, &cell);
+	return kve_node_fits(page, db->geo.frame, i, op->existed, op->key_len, kve_cell_len(&cell));
+}
+
+static void apply(struct kv_db *db, struct kve_op *op, struct kve_frame *leaf, u32 i)
+{
+	struct kvf_page *page = (struct kvf_page *)leaf->page;
+	u32 frame = db->geo.frame;
+	struct kve_cell cell;
+	int err = 0;
+
+	if (op->existed)
+		kve_cell_dead(db, leaf->page, i);
+	kve_change_begin(leaf);
+	if (op->kind == KVF_RECORD_DELETE) {
+		kve_node_remove(page, frame, i);
+	} else {
+		kve_op_cell(op, &cell);
+		err = op->existed ? kve_node_replace(page, frame, i, &cell, NULL) :
+				    kve_node_insert(page, frame, i, op->key, op->key_len, &cell, NULL);
+	}
+	KVP_ASSERT(!err);
+	page->lsn = cpu_to_le64(op->lsn);
+	kve_change_end(leaf);
+	if (op->separated)
+		kve_value_live(db, &op->ref);
+}
+
+static int change(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe, struct kve_frame *leaf)
+{
+	int err, more = op->kind == KVF_RECORD_DELETE ? -1 : 1;
+	bool exact;
+	u32 i;
+
+	i = kve_node_search(leaf->page, db->geo.frame, op->key, op->key_len, &exact);
+	op->existed = exact;
+	err = decide(db, op, flags, leaf->page, i);
+	if (err)
+		return err;
+	if (op->kind == KVF_RECORD_DELETE && !exact)
+		return -KVE_restart;
+	op->separated = op->kind == KVF_RECORD_PUT && kve_separate(db, op->key_len, op->value_len);
+	if (!fits(db, op, leaf->page, i))
+		return -KVE_restart;
+	err = kve_log_append_single(db, op, kill_safe, exact == (more < 0) ? more : 0);
+	if (err)
+		return err;
+	apply(db, op, leaf, i);
+	return 0;
+}
+
+/* Could it be a single change at all? Otherwise the other way does what is due, or fails with a reason. */
+static bool single(struct kv_db *db, const struct kve_op *op)
+{
+	if ((op->kind != KVF_RECORD_PUT && op->kind != KVF_RECORD_DELETE) || op->flags ||
+	    op->tree->id < KVF_TREE_USER || op->value_len > BYTES_MAX ||
+	    kvp_load(&db->last_ckpt_pos) > db->checkpoint_bytes)
+		return false;
+	return db->worker || !kvp_load(&db->doomed);
+}
+
+int kve_commit_single(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe)
+{
+	struct kve_frame *leaf;
+	int err;
+
+	if (!single(db, op))
+		return -KVE_restart;
+	kvp_gate_enter(&db->writer);
+	err = kvp_load(&db->degraded) || op->tree->dropped ? -KVE_restart : leaf_take(db, op, &leaf);
+	if (!err) {
+		err = change(db, op, flags, kill_safe, leaf);
+		kve_leaf_unlock(leaf);
+	}
+	kvp_gate_leave(&db->writer);
+	if (!err) {
+		kvp_count_add(&db->commits, 1);
+		if (op->separated)
+			kve_values_put(db, &op->ref, op->value, true);
+	}
+	return err;
+}
