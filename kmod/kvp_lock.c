@@ -17,7 +17,7 @@
 
 struct lock_class_of_rank {
 	struct lock_class_key key;
-	const char *name; /* of the first lock of this rank: lockdep wants one for a class, the same pointer */
+	const char *name; /* of the first lock of this rank: lockdep wants one pointer for a class */
 };
 
 static struct lock_class_of_rank mutex_classes[RANKS], rwsem_classes[RANKS];
