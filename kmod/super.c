@@ -341,6 +341,18 @@ static int limits_read(struct kvfs_super *s)
 	return err;
 }
 
+/* With a root the VFS calls ->put_super(). */
+static int root_make(struct super_block *sb)
+{
+	struct inode *root = kvfs_root(sb);
+
+	/* d_make_root() takes NULL for a missing inode, and nothing else. */
+	if (IS_ERR(root))
+		return PTR_ERR(root);
+	sb->s_root = d_make_root(root);
+	return sb->s_root ? 0 : -ENOMEM;
+}
+
 int kvfs_fill_super(struct super_block *sb, struct fs_context *fc)
 {
 	const struct kvfs_options *opt = fc->fs_private;
@@ -369,12 +381,9 @@ int kvfs_fill_super(struct super_block *sb, struct fs_context *fc)
 		err = kvfs_sysfs_add(s);
 	if (err)
 		goto fail_volume;
-	/* From here on the VFS calls ->put_super(). */
-	sb->s_root = d_make_root(kvfs_root(sb));
-	if (!sb->s_root) {
-		err = -ENOMEM;
+	err = root_make(sb);
+	if (err)
 		goto fail_sysfs;
-	}
 	return 0;
 
 fail_sysfs:
