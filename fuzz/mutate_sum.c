@@ -9,12 +9,7 @@
 #include <stdlib.h>
 
 #include "mend.h"
-
-/* What AFL++ calls (custom_mutators.md); it has no header of its own for this. */
-void *afl_custom_init(void *afl, unsigned int seed);
-size_t afl_custom_fuzz(void *data, u8 *buf, size_t len, u8 **out, u8 *add, size_t add_len, size_t max);
-size_t afl_custom_post_process(void *data, u8 *buf, size_t len, u8 **out);
-void afl_custom_deinit(void *data);
+#include "mutate_sum.h"
 
 struct mutator {
 	u64 rng;

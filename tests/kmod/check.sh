@@ -15,6 +15,8 @@ here=$srcdir/tests/kmod
 work=$builddir/kmod-check
 cache=${KV_KERNELS:-$builddir/kernels}
 limit=400
+# shellcheck source=tests/kmod/guest_checks.sh
+. "$here/guest_checks.sh"
 # The allocator's own checks (red zones, poison, who and where) and a stop at the first warning are
 # slow, and find what tests alone do not.
 declare -A words=([6.1]='slub_debug=FZPU panic_on_warn=1' [6.12]='')
@@ -51,61 +53,6 @@ build() {
 			[ "$step" != module ] || return 1
 		fi
 	done
-}
-
-# shellcheck disable=SC2317 # called through check
-make_disks() {
-	rm -f "$work/$1"/vd?
-	truncate -s 128M "$work/$1/vdb"
-	truncate -s 32M "$work/$1/vdd"
-	{
-		echo "somebody else's data"
-		head -c 1000000 "$builddir/kvs"
-	} > "$work/$1/vdc"
-	truncate -s 32M "$work/$1/vdc"
-	# A volume in a file grows, one on a disk does not: it has to be large before it becomes a disk.
-	kvs create "$work/$1/vda" --size 448M &&
-		head -c 300M /dev/zero | kvs put "$work/$1/vda" filler - &&
-		kvs del "$work/$1/vda" filler && truncate -s 448M "$work/$1/vda"
-}
-
-# forward SERIES FILE: what the guest printed, as checks of ours.
-forward() {
-	local line title='' kind='' details=()
-
-	flush() {
-		case $kind in
-		ok) ok "$title" ;;
-		not) not_ok "$title" "${details[@]}" ;;
-		esac
-		kind='' details=()
-	}
-	while IFS= read -r line || [ -n "$line" ]; do
-		if [[ $line =~ ^(not\ )?ok\ ?[0-9]*\ *(-\ )?(.*)$ ]]; then
-			flush
-			title="$1: ${BASH_REMATCH[3]}"
-			kind=ok
-			[ -z "${BASH_REMATCH[1]}" ] || kind=not
-		elif [ "$kind" = not ] && [[ $line != '# '[^\ ]* ]]; then
-			[ ${#details[@]} -ge 20 ] || details+=("${line#\#   }")
-		elif [[ $line != 1..* ]]; then
-			flush
-			diag "$1: ${line#\# }"
-		fi
-	done < "$2"
-	flush
-}
-
-judge_disk() {
-	local s=$1 disk=$2 said
-	local image=$work/$s/$disk
-
-	check "$s: $disk: kvs check is clean" kvs check "$image"
-	check "$s: $disk: kvs-fsck -n is clean" kvs-fsck -n "$image"
-	said=$(sed -n "s/^# view $disk //p" "$work/$s/results")
-	kvs dump "$image" > "$tmp/dump.ndjson" || true
-	is "$s: $disk: kvs dump has what the guest saw" \
-		"$(python3 "$here/guest.py" dump "$tmp/dump.ndjson" 2>&1)" "${said:-the guest did not say}"
 }
 
 run() {

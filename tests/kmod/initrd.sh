@@ -49,6 +49,7 @@ if [ -z "$out" ] || [ ! -f "$script" ]; then die "-o OUT and -t SCRIPT are neede
 stage=$(mktemp -d "${TMPDIR:-/tmp}/kvs-initrd.XXXXXX")
 trap 'rm -rf "$stage"' EXIT
 mkdir -p "$stage"/{bin,dev,proc,sys,mnt,tmp,lib/modules}
+: > "$stage/lib/modules/order"
 
 # load NAME: put the module and, before it, what it depends on, into the order of loading.
 declare -A loaded=()
