@@ -85,6 +85,7 @@ part_blind() {
 }
 
 part_suite() {
+	mkdir -p "$work/suite"
 	check 'suite: kvs create makes the disk' make_disks suite
 	guest suite 3000 'kv_keys=3000 kv_large=16' -P -b "$builddir/kvs" -b "$builddir/kvs-fsck" \
 		"$work/module/kvfs.ko" "$here/guest.sh" "$here/suite.sh" "$here/mount_backend.sh" \
@@ -161,6 +162,7 @@ IFS=$'\t' read -r _ release headers vmlinuz modules < "$cache/debug-kernel" || f
 diag "Linux $release"
 check 'the tools for guests are there' env KV_KERNELS="$cache" bash "$here/kernels.sh"
 check 'kvfs.ko builds for the debug kernel' bash "$here/build.sh" "$headers" "$work/module" module
+[ -s "$work/module/kvfs.ko" ] || finish
 check 'kvfs.ko is instrumented' grep -q '__asan_' <(nm -u "$work/module/kvfs.ko")
 for p in $parts; do
 	case $p in

@@ -11,8 +11,9 @@
 #	flakey    /flaky on dm-flakey above /dev/vda: a device that fails under load
 #	images    /walk: the mutated images on /dev/vda
 
+# shellcheck source=tests/kmod/guest_tap.sh
+. /guest_tap.sh
 M=/mnt
-failed=0
 part=none
 rounds=4
 read -r line < /proc/cmdline
@@ -22,21 +23,6 @@ for word in $line; do
 	kv_rounds=*) rounds=${word#*=} ;;
 	esac
 done
-
-ok() { echo "ok - $*"; }
-not_ok() {
-	failed=1
-	echo "not ok - $1"
-	shift
-	[ $# -eq 0 ] || printf '%s\n' "$@" | sed 's/^/#   /'
-}
-check() {
-	text=$1
-	shift
-	if out=$("$@" 2>&1); then ok "$text"; else not_ok "$text" "$*" "$out"; fi
-}
-is() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "got:  $2" "want: $3"; fi; }
-clock() { echo "# $(cut -d ' ' -f 1 /proc/uptime) s: $*"; }
 
 # ---- what the kernel is ------------------------------------------------------------------------------
 

@@ -12,9 +12,10 @@
 #
 # Words of the kernel's command line: kv_keys=N (20000), kv_large=MIB (64).
 
+# shellcheck source=tests/kmod/guest_tap.sh
+. /guest_tap.sh
 M=/mnt
 N=/mnt2
-failed=0
 keys=20000
 large=64
 read -r line < /proc/cmdline
@@ -26,34 +27,10 @@ for word in $line; do
 done
 mkdir -p $N /mnt3
 
-ok() { echo "ok - $*"; }
-not_ok() {
-	failed=1
-	echo "not ok - $1"
-	shift
-	[ $# -eq 0 ] || printf '%s\n' "$@" | sed 's/^/#   /'
-}
-
-# check TEXT COMMAND...: passes if it gives 0. refused: if it does not.
-check() {
-	text=$1
-	shift
-	if out=$("$@" 2>&1); then ok "$text"; else not_ok "$text" "$*" "$out"; fi
-}
-refused() {
-	text=$1
-	shift
-	if out=$("$@" 2>&1); then not_ok "$text" "not refused: $*" "$out"; else ok "$text: ${out##*: }"; fi
-}
-
-# is TEXT GOT WANT
-is() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "got:  $2" "want: $3"; fi; }
-
 py() { python3 /guest.py "$@" || failed=1; }
 view() { python3 /guest.py view "$1"; }
 put() { printf %s "$2" > "$1"; }
 kvmount() { mount -t kvfs "$@"; }
-clock() { echo "# $(cut -d ' ' -f 1 /proc/uptime) s: $*"; }
 give_up() {
 	not_ok "$@" "$(dmesg | tail -n 15)"
 	exit 1

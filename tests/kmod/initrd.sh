@@ -10,7 +10,7 @@
 #	FILE         goes to /; what a module (*.ko) among them needs is loaded, it is not
 #
 # In the guest: /test.sh has the results' port as standard output and the console as standard error;
-# busybox; /bin/vmexit (vmexit.c).
+# busybox; /bin/vmexit (vmexit.c); /guest_tap.sh to be sourced.
 
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -119,6 +119,7 @@ ldd "$busybox" > /dev/null 2>&1 && die "$busybox is not static: install busybox-
 cp "$busybox" "$stage/bin/busybox"
 "${CC:-gcc}" -O2 -Wall -static -o "$stage/bin/vmexit" "$here/vmexit.c"
 cp "$script" "$stage/test.sh"
+cp "$here/guest_tap.sh" "$stage/"
 for f in "$@"; do
 	cp "$f" "$stage/"
 	[[ $f != *.ko ]] || for dep in $(modinfo -F depends "$f" | tr ',' ' '); do load "$dep"; done
