@@ -294,7 +294,7 @@ int main(int argc, char **argv)
 		failed |= enough("many were mounted for writing", t->read_write.mounted, count / 5);
 		failed |= enough("many were refused", t->read_only.refused, count / 20);
 		failed |= enough("many could be changed", t->read_write.changed, count);
-		failed |= enough("damage was met inside", t->read_only.read_failed, count / 50);
+		failed |= enough("damage was met inside", t->read_only.read_failed, count / 100);
 	}
 	return failed;
 }
