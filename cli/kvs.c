@@ -49,6 +49,11 @@ const struct kvs_command kvs_commands[] = {
 	  "Reads what 'kvs dump', mdb_dump and db_dump write and recognises which it is. Entries are\n"
 	  "committed in order; what was committed before an error is kept. --tree is for entries that\n"
 	  "name no tree. A new IMAGE is created.\n" },
+	{ "apply", "Whole volumes", "IMAGE FILE|-", COMMON | KEYED | VALUED | OPT_BIT(NO_SYNC), 1, 1,
+	  cmd_apply, "carry out a script of changes",
+	  "A line is 'put KEY VALUE', 'append KEY VALUE', 'inc KEY [N]', 'dec KEY [N]', 'del KEY',\n"
+	  "'tree NAME' (made if need be; of the lines that follow), 'sync' or 'echo TEXT', with a tab\n"
+	  "between words. Each change is a commit; the first that fails ends it. A new IMAGE is created.\n" },
 	{ "dump", "Whole volumes", "IMAGE", COMMON | OPT_BIT(TREE) | OPT_BIT(FORMAT), 0, 0,
 	  cmd_dump, "write all entries as text that 'kvs load' reads",
 	  "All trees, 'main' first, or one with --tree. The content alone decides the output.\n" },

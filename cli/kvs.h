@@ -234,6 +234,7 @@ int cmd_count(struct kvs *k);
 int cmd_trees(struct kvs *k);
 int cmd_stat(struct kvs *k);
 int cmd_load(struct kvs *k);
+int cmd_apply(struct kvs *k);
 int cmd_dump(struct kvs *k);
 int cmd_check(struct kvs *k);
 int cmd_mount(struct kvs *k);

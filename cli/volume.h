@@ -36,6 +36,8 @@ struct volume_ops {
 		   size_t value_len, uint32_t flags);
 	int (*del)(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint32_t flags);
 	int (*exists)(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint64_t *value_len);
+	int (*get_into)(kv_db *db, kv_tree *tree, const void *key, size_t key_len, void *buf, size_t cap,
+			size_t *value_len);
 	int (*inc)(kv_db *db, kv_tree *tree, const void *key, size_t key_len, int64_t delta, int64_t *result,
 		   uint32_t flags);
 

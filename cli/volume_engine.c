@@ -27,6 +27,7 @@ const struct volume_ops volume_engine = {
 	.put = kv_put,
 	.del = kv_del,
 	.exists = kv_exists,
+	.get_into = kv_get_into,
 	.inc = kv_inc,
 	.batch_new = kv_batch_new,
 	.batch_put = kv_batch_put,

@@ -341,6 +341,15 @@ static int op_exists(kv_db *db, kv_tree *tree, const void *key, size_t key_len, 
 	return 0;
 }
 
+static int op_get_into(kv_db *db, kv_tree *tree, const void *key, size_t key_len, void *buf, size_t cap,
+		       size_t *value_len)
+{
+	*value_len = cap;
+	if (mounted_get(mounted_dir(db, tree), key, key_len, buf, value_len))
+		return mounted_fail("the key could not be read");
+	return *value_len > cap ? mounted_say(KV_E_TOOBIG, "the value is longer than the buffer") : 0;
+}
+
 static int op_inc(kv_db *db, kv_tree *tree, const void *key, size_t key_len, int64_t delta, int64_t *result,
 		  uint32_t flags)
 {
@@ -374,6 +383,7 @@ const struct volume_ops volume_mount = {
 	.put = op_put,
 	.del = op_del,
 	.exists = op_exists,
+	.get_into = op_get_into,
 	.inc = op_inc,
 	.batch_new = mounted_batch_new,
 	.batch_put = mounted_batch_put,

@@ -176,6 +176,10 @@ $kvs dump "$V" > "$T/out"
 same 'gives all back' "$T/many" "$T/out"
 echo '{"key":"broken' > "$T/bad"
 says 'load of a broken line' 2 'line 1' "$kvs" load "$V" "$T/bad"
+printf 'put\tapplied\t41\ninc\tapplied\nappend\tapplied\t:x\nput\tgone\t1\ndel\tgone\nsync\necho\tsaid\n' > "$T/script"
+is 'apply' "$($kvs apply "$V" "$T/script")" said
+is 'does what it says' "$($kvs get "$V" applied; $kvs exists "$V" gone; echo " $?")" '42:x 1'
+says 'apply stops at what is missing' 1 "no key 'none'" sh -c "printf 'del\tnone\n' | $kvs apply '$V' -"
 status 'del of everything' 0 "$kvs" del "$V" --prefix ''
 is 'leaves nothing' "$($kvs count "$V")" 0
 
