@@ -170,6 +170,8 @@ static int run_verb(struct kvs *k, const char *verb, int argc, char **argv)
 	rc = opts_parse(k, argc, argv);
 	if (rc < 0)
 		rc = image_only(k);
+	if (rc < 0 && kvs_fix(k))
+		rc = EXIT_USAGE;
 	if (rc < 0)
 		rc = k->cmd->run(k);
 	else if (kvs_given(k, OPT_BIT(VERSION)))

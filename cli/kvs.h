@@ -245,6 +245,8 @@ int cmd_mount(struct kvs *k);
 #define KVS_CREATE 0x2u	     /* a missing or empty file becomes a volume, and stderr says so */
 #define KVS_TREE_CREATE 0x4u /* make --tree NAME when there is none */
 
+/* Fixed clock and chance, where a test asks for them: fixed.c. Exit code. */
+int kvs_fix(struct kvs *k);
 /* Opens the volume and --tree; EXIT_OK or the exit code after a message. */
 int kvs_open(struct kvs *k, unsigned int flags);
 /* Syncs (after writing, unless --no-sync), closes, flushes the output. rc or what went wrong here. */

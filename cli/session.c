@@ -241,7 +241,7 @@ int kvs_open(struct kvs *k, unsigned int flags)
 		return kvs_say(k, EXIT_NOTVOLUME, "no such file; 'kvs create %s' makes a volume",
 			       k->image);
 	k->writing = flags & KVS_WRITE;
-	k->opt.flags = k->writing ? (create ? KV_OPEN_CREATE : 0) : KV_OPEN_READONLY;
+	k->opt.flags |= k->writing ? (create ? KV_OPEN_CREATE : 0) : KV_OPEN_READONLY;
 	k->opt.log = on_log;
 	k->opt.log_level = KV_LOG_WARN;
 	err = k->ops->open(dir ? dir : k->image, &k->opt, &k->db);

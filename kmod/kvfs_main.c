@@ -13,6 +13,13 @@
 
 #define CACHE_LEAST (1ull << 20)
 
+/* Set when the module is loaded, never later. */
+static unsigned long long fixed_time, fixed_seed;
+module_param(fixed_time, ullong, 0444);
+MODULE_PARM_DESC(fixed_time, "for tests: the clock stands at this second, no background thread; 0: off");
+module_param(fixed_seed, ullong, 0444);
+MODULE_PARM_DESC(fixed_seed, "for tests: seed of what is chance, no background thread; 0: off");
+
 enum { OPTION_UID, OPTION_GID, OPTION_FMODE, OPTION_DMODE, OPTION_CACHE, OPTION_DURABILITY, OPTION_WRITE,
        OPTION_STRIP_NL };
 
@@ -157,8 +164,14 @@ static struct file_system_type kvfs_type = {
 
 static int __init kvfs_init(void)
 {
-	int err = kvfs_inodes_init();
+	int err;
 
+	if (fixed_time > U64_MAX / NSEC_PER_SEC)
+		return -EINVAL;
+	kvp_fix(fixed_time * NSEC_PER_SEC, fixed_seed);
+	if (kvp_fixed())
+		pr_warn("kvfs: fixed_time or fixed_seed is set: for tests, clock and chance repeat\n");
+	err = kvfs_inodes_init();
 	if (err)
 		return err;
 	err = kvfs_sysfs_init();

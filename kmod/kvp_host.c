@@ -24,10 +24,15 @@ static DEFINE_SPINLOCK(seeded_lock);
 void kvp_fix(u64 time_ns, u64 seed)
 {
 	spin_lock(&seeded_lock);
-	fixed_ns = time_ns;
+	WRITE_ONCE(fixed_ns, time_ns);
 	seeded_state = seed;
-	seeded = seed != 0;
+	WRITE_ONCE(seeded, seed != 0);
 	spin_unlock(&seeded_lock);
+}
+
+bool kvp_fixed(void)
+{
+	return READ_ONCE(fixed_ns) || READ_ONCE(seeded);
 }
 
 u64 kvp_now_ns(void)

@@ -18,7 +18,12 @@ int kvp_bdev_open(struct kvp_dev **out, struct block_device *bdev, bool read_onl
 /* -KVE_* -> negative errno; 0 stays 0. */
 int kvp_errno(int err);
 
-/* For tests: a fixed clock and seeded chance, so that images repeat. Module parameters. */
+/*
+ * For tests: a fixed clock and seeded chance, so that images repeat. Module parameters; 0, 0: neither. Before
+ * the first mount.
+ */
 void kvp_fix(u64 time_ns, u64 seed);
+/* Is one of them fixed? Then nothing may depend on when a thread runs, either. */
+bool kvp_fixed(void);
 
 #endif

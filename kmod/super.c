@@ -152,6 +152,8 @@ static int volume_open(struct super_block *sb, struct fs_context *fc)
 
 	opt.cache_bytes = s->opt.cache_bytes;
 	opt.durability = s->opt.durability;
+	if (kvp_fixed())
+		opt.flags |= KV_OPEN_NOTHREAD;
 	s->opened_read_only = sb_rdonly(sb);
 	if (s->opened_read_only)
 		opt.flags |= KV_OPEN_READONLY;

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
 # apply.sh - kvs apply: each word of a script, encodings, errors and what they leave, acknowledgement by echo,
-# kill -9.
+# kill -9; and KVS_TEST_FIXED, which makes images repeat.
 
 set -euo pipefail
 # shellcheck source=tests/tap.sh
@@ -84,4 +84,18 @@ wait "$pid" 2> /dev/null || true
 exec 7>&-
 is 'echo comes at once' "$(cat "$tmp/out")" 'done'
 is 'and what came before it survives kill -9' "$(kvs get "$tmp/k.kv" k)" 2
+
+# ---- images that repeat
+export KVS_TEST_FIXED=1700000000,5
+for n in 1 2; do kvs apply "$tmp/f$n.kv" "$tmp/script" > /dev/null 2> "$tmp/err"; done
+like 'KVS_TEST_FIXED says so' "$(cat "$tmp/err")" 'warning: KVS_TEST_FIXED is set'
+same 'the same clock and seed: the same image' "$tmp/f1.kv" "$tmp/f2.kv"
+export KVS_TEST_FIXED=1700000000,6
+kvs apply "$tmp/f3.kv" "$tmp/script" > /dev/null 2>&1
+check 'another seed: another image' expect 1 cmp -s "$tmp/f1.kv" "$tmp/f3.kv"
+for bad in '' 1 0,1 1,0 1,2,3 x,1 1,x -1,1 1,-1 99999999999999999999,1; do
+	export KVS_TEST_FIXED=$bad
+	check "KVS_TEST_FIXED='$bad' is refused" expect 2 kvs get "$img" a
+done
+unset KVS_TEST_FIXED
 finish
