@@ -40,11 +40,12 @@ struct word {
 /* An error of the engine about the line at hand. */
 static int fail_here(struct script *s, int err)
 {
-	char place[64];
+	char place[64], shown[128];
 
 	progress_end(&s->in->progress);
 	if (err == KV_E_NOTFOUND)
-		return kvs_no_key(s->k, &s->key);
+		return kvs_say(s->k, EXIT_NO, "line %" PRIu64 " of the script: no key '%s'", s->in->line,
+			       enc_show(s->key.p, s->key.n, shown, sizeof(shown)));
 	snprintf(place, sizeof(place), "line %" PRIu64 " of the script", s->in->line);
 	return kvs_fail_at(s->k, err, place);
 }

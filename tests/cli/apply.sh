@@ -52,7 +52,7 @@ is 'what came before an error stays' "$(kvs get "$img" c)" 1
 fails 'del of a missing key' 1 "no key 'none'.*
 .*1 lines were carried out" 'put|c|2' 'del|none' 'put|c|3'
 is 'and ends the script' "$(kvs get "$img" c)" 2
-fails 'append to a missing key' 1 "no key 'none'" 'append|none|x'
+fails 'append to a missing key' 1 "line 1 of the script: no key 'none'" 'append|none|x'
 fails 'inc of a missing key' 1 "no key 'none'" 'inc|none'
 fails 'inc of a text' 2 'line 1 of the script: .*integer' 'inc|long'
 fails 'inc by a text' 2 "'x' is not an integer" 'inc|a|x'
