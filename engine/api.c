@@ -105,6 +105,16 @@ int kv_tree_open(kv_db *db, const char *name, uint32_t flags, kv_tree **out)
 	return kve_return(db, err);
 }
 
+int kv_tree_find(kv_db *db, const char *name, kv_tree **out)
+{
+	int err = kve_enter(db, false);
+
+	if (err)
+		return kve_return(db, err);
+	*out = strlen(name) <= KVF_TREE_NAME_MAX ? kve_tree_find(db, name) : NULL;
+	return *out ? 0 : KV_E_NOTFOUND;
+}
+
 int kv_tree_drop(kv_db *db, const char *name)
 {
 	struct kve_op op = { .kind = KVF_RECORD_TREE_DROP };

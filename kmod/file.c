@@ -15,6 +15,7 @@
 
 #include "kvfs_kernel.h"
 
+#define READ_SMALL 256u /* read through the stack */
 #define READ_LEAST 4096u
 
 /* file->private_data */
@@ -123,8 +124,12 @@ int kvfs_op_fsync(struct file *file, loff_t start, loff_t end, int datasync)
 /* Small values take a small buffer, and one more byte than they have, so that the first call sees the end. */
 static size_t read_room(struct inode *inode, struct iov_iter *to)
 {
-	u64 most = max_t(u64, (u64)i_size_read(inode) + 1, READ_LEAST);
+	u64 most = (u64)i_size_read(inode) + 1;
 
+	if (most <= READ_SMALL)
+		most = READ_SMALL;
+	else if (most < READ_LEAST)
+		most = READ_LEAST;
 	return min_t(u64, min_t(u64, most, KVFS_IO_BYTES), iov_iter_count(to));
 }
 
@@ -163,8 +168,9 @@ static ssize_t kvfs_op_read_iter(struct kiocb *iocb, struct iov_iter *to)
 	struct inode *inode = file_inode(iocb->ki_filp);
 	size_t room = read_room(inode, to);
 	ssize_t done = 0, n;
+	u8 small[READ_SMALL];
 	bool end = false;
-	void *buf;
+	void *buf = small;
 	int err = kvfs_alive(inode->i_sb);
 
 	if (err)
@@ -175,7 +181,8 @@ static ssize_t kvfs_op_read_iter(struct kiocb *iocb, struct iov_iter *to)
 		return -EAGAIN;
 	if (!room)
 		return 0;
-	buf = kvmalloc(room, GFP_KERNEL_ACCOUNT);
+	if (room > sizeof(small))
+		buf = kvmalloc(room, GFP_KERNEL_ACCOUNT);
 	if (!buf)
 		return -ENOMEM;
 	do {
@@ -190,7 +197,8 @@ static ssize_t kvfs_op_read_iter(struct kiocb *iocb, struct iov_iter *to)
 			break;
 		cond_resched();
 	} while (!end && iov_iter_count(to));
-	kvfree(buf);
+	if (buf != small)
+		kvfree(buf);
 	return done;
 }
 

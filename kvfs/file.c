@@ -28,6 +28,8 @@ int kvfs_file_open(struct kvfs *fs, struct kvfs_node *n, unsigned int flags, str
 	f->node = n;
 	f->flags = flags;
 	f->cut = flags & KVFS_O_TRUNC;
+	f->value = f->small;
+	f->value_room = KVFS_SMALL;
 	kvp_mutex_init(&f->lock, "kvfs file", KVFS_RANK_FILE);
 	*out = f;
 	return 0;
@@ -51,14 +53,25 @@ static void pass_end(struct kvfs_file *f)
 	f->reading = false;
 }
 
+static void value_free(struct kvfs_file *f)
+{
+	if (f->value != f->small)
+		kvp_free(f->value);
+}
+
 static int value_room(struct kvfs_file *f, u32 bytes)
 {
-	if (f->value && f->value_room >= bytes)
+	u8 *value;
+
+	if (f->value_room >= bytes)
 		return 0;
-	kvp_free(f->value);
-	f->value = kvp_alloc(bytes, 0);
-	f->value_room = f->value ? bytes : 0;
-	return f->value ? 0 : -ENOMEM;
+	value = kvp_alloc(bytes, 0);
+	if (!value)
+		return -ENOMEM;
+	value_free(f);
+	f->value = value;
+	f->value_room = bytes;
+	return 0;
 }
 
 /* The value as it is now, to f->value or f->reader. */
@@ -69,9 +82,6 @@ static int fetch(struct kvfs_file *f)
 	size_t len = 0;
 	int err;
 
-	err = value_room(f, 256);
-	if (err)
-		return err;
 	kvp_rwsem_down_read(&n->naming);
 	err = kv_get_into(f->fs->db, n->tree, n->key, n->key_len, f->value, f->value_room, &len);
 	while (err == KV_E_TOOBIG && len <= KVFS_PIECE) {
@@ -202,6 +212,8 @@ static int set_bytes(struct kvfs_file *f, const void *data, size_t len)
 	if (err)
 		return err;
 	err = kvfs_errno(kv_put(f->fs->db, n->tree, n->key, n->key_len, data, len, replace_flags(f)));
+	if (!err)
+		kvfs_size_becomes(n, len);
 	return kvfs_change_end(n, err);
 }
 
@@ -418,6 +430,6 @@ void kvfs_file_close(struct kvfs_file *f)
 	kvp_mutex_unlock(&f->lock);
 	pass_end(f);
 	kvp_mutex_destroy(&f->lock);
-	kvp_free(f->value);
+	value_free(f);
 	kvp_free(f);
 }

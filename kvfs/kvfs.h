@@ -72,6 +72,8 @@ struct kvfs_node {
 	struct kvp_rwsem naming; /* rank KEY: shared, key and tree stay: readers need no more than that */
 	u32 staged;	       /* lock: streams of open files that are bound to the key */
 	u64 version;	       /* changes with each change through this mount, odd during one; kvp_load() */
+	u64 size;	       /* of the value of size_version; see node.c */
+	u64 size_version;
 	bool gone;	       /* the key was deleted: -ESTALE; kvp_load() */
 };
 

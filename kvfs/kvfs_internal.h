@@ -11,6 +11,7 @@
 #include "kvfs.h"
 
 #define KVFS_TREE_NAME_MAX 64u
+#define KVFS_SMALL 256u /* values up to here are read without an allocation */
 #define KVFS_SIZE_MAX 0x7fffffffffffffffull /* of a file: loff_t */
 
 static inline u64 kvfs_least(u64 a, u64 b)
@@ -40,6 +41,8 @@ static inline u32 kvfs_durability(const struct kvfs *fs, unsigned int open_flags
  */
 int kvfs_change_begin(struct kvfs_node *n);
 int kvfs_change_end(struct kvfs_node *n, int err);
+/* Between the two, when the change has succeeded: the value has this size now. */
+void kvfs_size_becomes(struct kvfs_node *n, u64 size);
 
 /* Is that its key? lock or naming held. */
 bool kvfs_node_is(const struct kvfs_node *n, const kv_tree *tree, const void *key, u32 key_len);
@@ -65,13 +68,14 @@ struct kvfs_file {
 	/* The pass: the version of the value that is being read. */
 	bool reading;	   /* there is one: value or reader has it */
 	bool has_read;	   /* seen and length are of the newest pass, which may have ended */
-	u8 *value;	   /* up to KVFS_PIECE bytes; room for value_room */
+	u8 *value;	   /* up to KVFS_PIECE bytes; room for value_room; small, or kvp_alloc()ed */
 	u32 value_room;
 	kv_reader *reader; /* longer ones */
 	u64 length;
 	u64 seen; /* node->version then */
 	bool ended;	   /* the last read was told that there is no more */
 	u64 left; /* where the last read or write left off */
+	u8 small[KVFS_SMALL];
 };
 
 /* stream.c; file lock held. */

@@ -123,7 +123,7 @@ static bool tree_has_name(struct kvfs *fs, const u8 *raw, u32 len)
 	name[len] = 0;
 	if (strlen(name) != len || name_is(name, "main"))
 		return false;
-	return !kv_tree_open(fs->db, name, 0, &t);
+	return !kv_tree_find(fs->db, name, &t);
 }
 
 u32 kvfs_name_from_key(struct kvfs *fs, kv_tree *tree, const void *key, u32 key_len, char *name)
@@ -266,8 +266,7 @@ int kvfs_tree_from_name(struct kvfs *fs, const char *name, u32 name_len, kv_tree
 	/* Too long for a tree may still be a key. */
 	if (err || name_is(raw, "main"))
 		return -ENOENT;
-	err = kv_tree_open(fs->db, raw, 0, out);
-	return err == KV_E_INVALID ? -ENOENT : kvfs_errno(err);
+	return kvfs_errno(kv_tree_find(fs->db, raw, out));
 }
 
 /* ---- inode numbers ---------------------------------------------------------------------------------- */

@@ -8,6 +8,10 @@
  *
  * The version is odd while a change is under way and another even number afterwards, so that a reader
  * knows whether what it got is that of before or after.
+ *
+ * The size of a value is asked for far more often than it changes: the node keeps it, with the version that
+ * it is of. Both are written with the lock held, the size first, and read without: the size is good when its
+ * version was that of the node afterwards.
  */
 #include "kvfs_internal.h"
 
@@ -20,6 +24,7 @@ int kvfs_node_init(struct kvfs_node *n, kv_tree *tree, const void *key, u32 key_
 	memcpy(n->key, key, key_len);
 	n->key_len = key_len;
 	n->tree = tree;
+	n->size_version = 1; /* odd: not known */
 	kvp_mutex_init(&n->lock, "kvfs node", KVFS_RANK_NODE);
 	kvp_rwsem_init(&n->naming, "kvfs naming", KVFS_RANK_KEY);
 	return 0;
@@ -44,17 +49,50 @@ void kvfs_node_gone(struct kvfs_node *n)
 	kvfs_node_changed(n);
 }
 
+/* ---- size ------------------------------------------------------------------------------------------- */
+
+/* Under the lock; the value of this version has this size. A reader that sees the size sees the version. */
+static void size_store(struct kvfs_node *n, u64 size, u64 version)
+{
+	kvp_store_release(&n->size, size);
+	kvp_store_release(&n->size_version, version);
+}
+
+static bool size_known(const struct kvfs_node *n, u64 *size)
+{
+	u64 of = kvp_load_acquire(&n->size_version);
+
+	*size = kvp_load_acquire(&n->size);
+	return kvp_load(&n->version) == of && !(of & 1);
+}
+
+void kvfs_size_becomes(struct kvfs_node *n, u64 size)
+{
+	size_store(n, size, kvp_load(&n->version) + 1);
+}
+
+/* Nobody waits here for a long write: while one is under way the size is asked for and not kept. */
+KVP_NO_LOCK_ANALYSIS
 int kvfs_node_size(struct kvfs *fs, struct kvfs_node *n, u64 *size)
 {
 	uint64_t len = 0;
+	bool locked;
 	int err;
 
+	if (!kvp_load(&n->gone) && size_known(n, size))
+		return 0;
+	locked = kvp_mutex_trylock(&n->lock);
 	kvp_rwsem_down_read(&n->naming);
 	if (kvp_load(&n->gone))
 		err = -ESTALE;
 	else
 		err = kvfs_errno(kv_exists(fs->db, n->tree, n->key, n->key_len, &len));
 	kvp_rwsem_up_read(&n->naming);
+	if (locked) {
+		if (!err)
+			size_store(n, len, kvp_load(&n->version));
+		kvp_mutex_unlock(&n->lock);
+	}
 	*size = len;
 	return err == -ENOENT ? -ESTALE : err;
 }
