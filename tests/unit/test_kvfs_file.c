@@ -56,6 +56,48 @@ START_TEST(set_and_read_as_the_document_says)
 }
 END_TEST
 
+/* The node keeps the size; whoever changes the value tells it, or makes it ask again. */
+START_TEST(the_size_follows_each_change)
+{
+	u8 *big = calloc(1, 3 * KVFS_PIECE);
+	struct kvfs_file *f, *a;
+	struct kvfs_node *n;
+	struct mount m;
+
+	mount_make(&m, _i);
+	must_be(control(&m, KVFS_MK, "k", NULL), 0);
+	n = node_of(&m, "k");
+	f = file_of(&m, n, 0);
+	a = file_of(&m, n, KVFS_O_APPEND);
+	must(!size_of(&m, n));
+	must(write_text(f, "12345") == 5);
+	must(size_of(&m, n) == 5 && size_of(&m, n) == 5);
+	must(write_text(a, "678") == 3 && size_of(&m, n) == 8);
+	m.fs.durability = 0xf;
+	must(write_text(f, "1234567") == -EINVAL && size_of(&m, n) == 8);
+	/* Nobody asks after this one, and the next one does not tell: it is not taken for this one. */
+	must(write_text(f, "1234567") == -EINVAL);
+	m.fs.durability = 0;
+	must(file_write(f, 0, big, 3 * KVFS_PIECE) == 3 * KVFS_PIECE && size_of(&m, n) == 3 * KVFS_PIECE);
+	must(write_text(a, "x") == 1 && size_of(&m, n) == 3 * KVFS_PIECE + 1);
+	must_be(kvfs_node_truncate(&m.fs, n, 2), 0);
+	must(size_of(&m, n) == 2);
+	must(write_text(f, "41") == 2 && size_of(&m, n) == 2);
+	must_be(control(&m, KVFS_INC, "k", n), 0);
+	must(write_text(f, "9") == 1 && size_of(&m, n) == 1);
+	must_be(control(&m, KVFS_INC, "k", n), 0);
+	must(size_of(&m, n) == 2);
+	ok(put(&m.v, NULL, "k", "from beside"));
+	kvfs_node_changed(n);
+	must(size_of(&m, n) == 11);
+	kvfs_file_close(f);
+	kvfs_file_close(a);
+	free(big);
+	node_end(n);
+	mount_end(&m);
+}
+END_TEST
+
 static const size_t sizes[] = { 0, 1, 255, 257, 4096, KVFS_PIECE - 1, KVFS_PIECE, KVFS_PIECE + 1, 300000,
 				(1u << 20) + 17 };
 #define SIZES (sizeof(sizes) / sizeof(sizes[0]))
@@ -519,6 +561,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, a_source_that_fails, 0, MEM_WORLDS);
 	tcase_add_loop_test(t, files_of_deleted_keys, 0, MEM_WORLDS);
 	tcase_add_loop_test(t, streams_are_posix_files, 0, MEM_WORLDS);
+	tcase_add_loop_test(t, the_size_follows_each_change, 0, MEM_WORLDS);
 	tcase_add_loop_test(t, a_stream_is_seen_when_it_is_flushed, 0, MEM_WORLDS);
 	tcase_add_test(t, full_volumes);
 	tcase_add_loop_test(t, durability_of_changes, 0, MEM_WORLDS);
