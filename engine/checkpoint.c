@@ -11,6 +11,7 @@
  * the next one goes on from there. One that fails by I/O degrades the volume.
  */
 #include "kve.h"
+#include "kve_open.h"
 
 struct round {
 	struct kv_db *db;
@@ -271,12 +272,18 @@ static void worker(void *arg)
 			kve_cache_reclaim(db);
 			kvp_mutex_lock(&db->state);
 		}
-		if (!db->want_ckpt && !(kvp_load(&db->doomed) && more)) {
+		if (db->working) {
+			db->working = false;
+			if (db->paused)
+				kvp_cond_broadcast(&db->done);
+		}
+		if (db->paused || (!db->want_ckpt && !(kvp_load(&db->doomed) && more))) {
 			/* Whoever dooms something wakes; what failed is tried again after the wait. */
 			kvp_cond_wait_ms(&db->wake, &db->state, 1000);
 			more = true;
 			continue;
 		}
+		db->working = true;
 		if (db->want_ckpt) {
 			db->want_ckpt = false;
 			kvp_mutex_unlock(&db->state);
@@ -294,6 +301,8 @@ static void worker(void *arg)
 		kvp_store(&db->stepping, false);
 		kvp_mutex_lock(&db->state);
 	}
+	db->working = false;
+	kvp_cond_broadcast(&db->done);
 	kvp_mutex_unlock(&db->state);
 }
 
@@ -321,6 +330,23 @@ void kve_worker_stop(struct kv_db *db)
 	kvp_mutex_unlock(&db->state);
 	kvp_thread_join(db->worker);
 	db->worker = NULL;
+}
+
+void kve_worker_pause(struct kv_db *db)
+{
+	kvp_mutex_lock(&db->state);
+	db->paused = true;
+	while (db->working)
+		kvp_cond_wait(&db->done, &db->state);
+	kvp_mutex_unlock(&db->state);
+}
+
+void kve_worker_resume(struct kv_db *db)
+{
+	kvp_mutex_lock(&db->state);
+	db->paused = false;
+	kvp_cond_broadcast(&db->wake);
+	kvp_mutex_unlock(&db->state);
 }
 
 void kve_doom(struct kv_db *db)

@@ -288,6 +288,7 @@ struct kv_db {
 	struct kv_read *readers;
 	struct kvp_thread *worker;
 	bool stop, want_ckpt;
+	bool paused, working; /* of the worker: it may not write; it does */
 	u64 ckpt_rounds;
 	int ckpt_error;
 	int degraded; /* error number, 0: healthy */

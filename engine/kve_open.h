@@ -16,6 +16,12 @@ int kve_create(struct kvp_dev *dev, const kv_options *opt);
 int kve_close(struct kv_db *db);
 /* Free the handle as a crash would: nothing is written. */
 void kve_abandon(struct kv_db *db);
+/*
+ * The background thread ends what it is at, and does nothing that writes until it is resumed. Nobody may
+ * change anything meanwhile: who needs a checkpoint would wait for it.
+ */
+void kve_worker_pause(struct kv_db *db);
+void kve_worker_resume(struct kv_db *db);
 struct kvp_dev *kve_device(struct kv_db *db);
 
 #endif

@@ -197,16 +197,24 @@ static int kvfs_op_sync_fs(struct super_block *sb, int wait)
 	return kvfs_errno(kv_sync(kvfs_super_of(sb)->fs.db));
 }
 
-/* The VFS keeps changes away. Nothing is left that the engine would want to write meanwhile. */
+/* The VFS keeps changes away; what the engine deletes in the background waits, too. */
 static int kvfs_op_freeze_fs(struct super_block *sb)
 {
+	kv_db *db = kvfs_super_of(sb)->fs.db;
 	int err = kvfs_alive(sb);
 
-	return err ? err : kvfs_errno(kv_checkpoint(kvfs_super_of(sb)->fs.db));
+	if (err)
+		return err;
+	kve_worker_pause(db);
+	err = kvfs_errno(kv_checkpoint(db));
+	if (err)
+		kve_worker_resume(db);
+	return err;
 }
 
 static int kvfs_op_unfreeze_fs(struct super_block *sb)
 {
+	kve_worker_resume(kvfs_super_of(sb)->fs.db);
 	return 0;
 }
 

@@ -162,6 +162,31 @@ freeze() {
 	rm $M/frozen
 }
 
+# Deleting a large value goes on in the background, and with a small cache it makes checkpoints.
+frozen_frees() {
+	live=/sys/fs/kvfs/vda/live_values
+	umount $M
+	kvmount -o write=stream,cache=1M /dev/vda $M || give_up 'mount -o cache=1M'
+	dd if=/dev/urandom of=$M/large bs=1M count=192 2> /dev/null
+	rm $M/large
+	fsfreeze --freeze $M || not_ok 'fsfreeze --freeze'
+	pending=$(cat $live)
+	stat=$(cat /sys/block/vda/stat)
+	sleep 3
+	check "frozen: frees are pending: $((pending >> 20)) MiB" [ "$pending" -gt 16777216 ]
+	is 'frozen: nothing is freed' "$(cat $live)" "$pending"
+	is 'frozen: the disk is not asked for anything' "$(cat /sys/block/vda/stat)" "$stat"
+	fsfreeze --unfreeze $M || not_ok 'fsfreeze --unfreeze'
+	tries=0
+	while [ "$(cat $live)" -gt 1048576 ] && [ $tries -lt 60 ]; do
+		tries=$((tries + 1))
+		sleep 1
+	done
+	check 'thawed: freeing goes on' [ $tries -lt 60 ]
+	umount $M
+	kvmount /dev/vda $M || give_up 'mount'
+}
+
 shut_down() {
 	for flags in 0 2; do
 		py shutdown $M $flags
@@ -290,6 +315,7 @@ py refusals $M
 py ioctls $M
 statistics
 freeze
+frozen_frees
 shut_down
 clock "$keys keys"
 many
