@@ -130,7 +130,7 @@ int kv_close(kv_db *db);
  * lives until kv_close(). In all calls below tree NULL means "main".
  */
 int kv_tree_open(kv_db *db, const char *name, uint32_t flags, kv_tree **out);
-/* A tree that may well not be there: KV_E_NOTFOUND, and no text of an error is made. Any name may be asked. */
+/* A tree that may well not be there: KV_E_NOTFOUND, and no text is made of it. Any name may be asked. */
 int kv_tree_find(kv_db *db, const char *name, kv_tree **out);
 /* The tree and all that is in it; freed in the background. Handles to it answer KV_E_NOTFOUND. */
 int kv_tree_drop(kv_db *db, const char *name);
