@@ -68,14 +68,7 @@ run() {
 	touch "$out/results"
 	forward "$s" "$out/results"
 	diag "$s: the guest took $((SECONDS - begin)) s"
-	is "$s: the guest came to its end" "$(tail -n 1 "$out/results")" '# complete'
-	# 1: a check has failed, and is counted already.
-	if [ "$status" -le 1 ]; then
-		ok "$s: the kernel reported nothing"
-	else
-		not_ok "$s: the kernel reported nothing" "vm.sh: $status" "$(head -n 150 "$tmp/vm.out")" \
-			"console: $out/console"
-	fi
+	guest_ended "$s" "$out/results" "$status" "$tmp/vm.out" "$out/console"
 	judge_disk "$s" vda
 	judge_disk "$s" vdb
 	rm -f "$out"/vd? "$out/initrd"

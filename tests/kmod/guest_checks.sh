@@ -1,8 +1,9 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
-# guest_checks.sh - what check.sh and debug.sh do around a guest: its disks, and what it printed. To be
-# sourced after tests/tap.sh, with $here (this directory) and $work (where guests leave things) set.
+# guest_checks.sh - what check.sh, debug.sh, scale.sh and bench.sh do around a guest: its disks, and what it
+# printed. To be sourced after tests/tap.sh, with $here (this directory) and $work (where guests leave
+# things) set.
 
 : "${srcdir:?}" "${builddir:?}" "${tmp:?}" "${here:?}" "${work:?}"
 
@@ -61,4 +62,15 @@ judge_disk() {
 	kvs dump "$image" > "$tmp/dump.ndjson" || true
 	is "$s: $disk: kvs dump has what the guest saw" \
 		"$(python3 "$here/guest.py" dump "$tmp/dump.ndjson" 2>&1)" "${said:-the guest did not say}"
+}
+
+# guest_ended SERIES RESULTS STATUS SAID CONSOLE: did it come to its end, and the kernel say nothing? STATUS
+# and SAID are of vm.sh; 1: a check has failed, and forward() has counted it.
+guest_ended() {
+	is "$1: the guest came to its end" "$(tail -n 1 "$2")" '# complete'
+	if [ "$3" -le 1 ]; then
+		ok "$1: the kernel reported nothing"
+	else
+		not_ok "$1: the kernel reported nothing" "vm.sh: $3" "$(head -n 150 "$4")" "console: $5"
+	fi
 }

@@ -23,6 +23,7 @@ reports='BUG:|BUG [^ ]+ \(|WARNING:|KASAN|KCSAN|UBSAN|Oops|Kernel panic|general 
 reports+='|possible (recursive|circular)|inconsistent lock state|suspicious RCU|INFO: (task|rcu|trying)'
 reports+='|unreferenced object|Call Trace|Busy inodes after unmount|still in use|soft lockup|hard LOCKUP'
 reports+='|refcount_t:|scheduling while atomic|sleeping function|Objects remaining|still has objects'
+reports+='|Out of memory|oom-kill|allocation failure'
 
 die() {
 	printf 'vm.sh: %s\n' "$*" >&2
