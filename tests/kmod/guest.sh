@@ -168,8 +168,9 @@ frozen_frees() {
 	umount $M
 	kvmount -o write=stream,cache=1M /dev/vda $M || give_up 'mount -o cache=1M'
 	dd if=/dev/urandom of=$M/large bs=1M count=192 2> /dev/null
-	rm $M/large
-	fsfreeze --freeze $M || not_ok 'fsfreeze --freeze'
+	# By one process: starting another one takes as long as the frees do on a busy host. FIFREEZE
+	python3 -c "import fcntl, os; d = os.open('$M', os.O_RDONLY); os.unlink('$M/large'); \
+		fcntl.ioctl(d, 0xC0045877, 0)" || not_ok 'FIFREEZE'
 	pending=$(cat $live)
 	stat=$(cat /sys/block/vda/stat)
 	sleep 3
