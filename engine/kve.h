@@ -47,7 +47,7 @@ struct kve_frame {
 	u64 version;	    /* odd while the image is being changed, or the frame used anew */
 	u8 *page;	    /* the live image, db->geo.frame bytes */
 	struct kve_frame **kids; /* inner: frame of the child in each slot, or NULL */
-	u64 ready;	    /* leaf: generation in which single changes are let in; changed with the gate closed */
+	u64 ready;	    /* leaf: generation in which single changes are let in; gate closed to change */
 	u32 lock;	    /* leaf: one writer at a time among those that share the writer lock */
 	u8 level;
 	u8 hot;	     /* atomic: accessed since the clock passed */

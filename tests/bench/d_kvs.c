@@ -90,6 +90,16 @@ static int64_t get(void *ctx, const void *key, uint32_t key_len, void *buf, uint
 	return (int64_t)len;
 }
 
+/* The interface has no multi-get: a loop. */
+static void mget(void *ctx, const char *keys, unsigned int nr, char *bufs, uint32_t cap, int64_t *lens)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		lens[i] = get(ctx, keys + (size_t)i * BENCH_KEY_LEN, BENCH_KEY_LEN,
+			      bufs + (size_t)i * cap, cap);
+}
+
 static int position(kv_cursor *c, const void *from, uint32_t from_len, bool reverse)
 {
 	if (!from)
@@ -173,6 +183,7 @@ const struct bench_ops bench_kvs = {
 	.put = put,
 	.put_batch = put_batch,
 	.get = get,
+	.mget = mget,
 	.scan = scan,
 	.counter_zero = counter_zero,
 	.counter_inc = counter_inc,

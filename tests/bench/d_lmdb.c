@@ -41,7 +41,8 @@ static const char *version(void)
 
 static void *d_open(const char *dir, const struct bench_opts *opts)
 {
-	unsigned int flags = MDB_NOTLS | (opts->synced ? 0 : MDB_NOSYNC | MDB_WRITEMAP);
+	unsigned int flags = MDB_NOTLS | (opts->synced ? 0 : MDB_NOSYNC | MDB_WRITEMAP) |
+			     (opts->tight ? MDB_NORDAHEAD : 0);
 	struct db *db = calloc(1, sizeof(*db));
 	MDB_txn *txn;
 
@@ -108,23 +109,40 @@ static void put(void *ctx, const struct bench_pair *p)
 	put_batch(ctx, p, 1);
 }
 
-static int64_t get(void *ctx, const void *k, uint32_t key_len, void *buf, uint32_t cap)
+static int64_t get_in_txn(struct ctx *c, const void *k, uint32_t key_len, void *buf, uint32_t cap)
 {
 	MDB_val key = { key_len, (void *)k }, val;
+	int err = mdb_get(c->read, c->db->dbi, &key, &val);
+
+	if (err == MDB_NOTFOUND)
+		return -1;
+	check(err, "mdb_get");
+	memcpy(buf, val.mv_data, val.mv_size < cap ? val.mv_size : cap);
+	return (int64_t)val.mv_size;
+}
+
+static int64_t get(void *ctx, const void *key, uint32_t key_len, void *buf, uint32_t cap)
+{
 	struct ctx *c = ctx;
-	int64_t len = -1;
-	int err;
+	int64_t len;
 
 	check(mdb_txn_renew(c->read), "mdb_txn_renew");
-	err = mdb_get(c->read, c->db->dbi, &key, &val);
-	if (!err) {
-		len = (int64_t)val.mv_size;
-		memcpy(buf, val.mv_data, val.mv_size < cap ? val.mv_size : cap);
-	} else if (err != MDB_NOTFOUND) {
-		check(err, "mdb_get");
-	}
+	len = get_in_txn(c, key, key_len, buf, cap);
 	mdb_txn_reset(c->read);
 	return len;
+}
+
+/* One read transaction for all. */
+static void mget(void *ctx, const char *keys, unsigned int nr, char *bufs, uint32_t cap, int64_t *lens)
+{
+	struct ctx *c = ctx;
+	unsigned int i;
+
+	check(mdb_txn_renew(c->read), "mdb_txn_renew");
+	for (i = 0; i < nr; i++)
+		lens[i] = get_in_txn(c, keys + (size_t)i * BENCH_KEY_LEN, BENCH_KEY_LEN,
+				     bufs + (size_t)i * cap, cap);
+	mdb_txn_reset(c->read);
 }
 
 static int position(MDB_cursor *cursor, MDB_val *key, MDB_val *val, bool reverse)
@@ -168,14 +186,6 @@ static uint64_t scan(void *ctx, const void *from, uint32_t from_len, uint64_t ma
 	return nr;
 }
 
-static void counter_zero(void *ctx, const void *key, uint32_t key_len)
-{
-	uint64_t zero = 0;
-	struct bench_pair p = { key, &zero, key_len, sizeof(zero) };
-
-	put(ctx, &p);
-}
-
 static void counter_inc(void *ctx, const void *k, uint32_t key_len)
 {
 	MDB_val key = { key_len, (void *)k }, val;
@@ -192,15 +202,6 @@ static void counter_inc(void *ctx, const void *k, uint32_t key_len)
 	check(mdb_txn_commit(txn), "mdb_txn_commit");
 }
 
-static uint64_t counter_get(void *ctx, const void *key, uint32_t key_len)
-{
-	uint64_t count;
-
-	if (get(ctx, key, key_len, &count, sizeof(count)) != sizeof(count))
-		bench_die("lmdb: the counter has gone");
-	return count;
-}
-
 static void d_sync(void *p)
 {
 	struct db *db = p;
@@ -210,7 +211,8 @@ static void d_sync(void *p)
 
 const struct bench_ops bench_lmdb = {
 	.name = "lmdb",
-	.config = "NOSYNC|WRITEMAP, synced: default; NOTLS, read transaction renewed for each get",
+	.config = "NOSYNC|WRITEMAP, synced: default; NOTLS, read transaction renewed for each get "
+		  "or multi-get; NORDAHEAD in tight memory",
 	.version = version,
 	.open = d_open,
 	.close = d_close,
@@ -219,9 +221,8 @@ const struct bench_ops bench_lmdb = {
 	.put = put,
 	.put_batch = put_batch,
 	.get = get,
+	.mget = mget,
 	.scan = scan,
-	.counter_zero = counter_zero,
 	.counter_inc = counter_inc,
-	.counter_get = counter_get,
 	.sync = d_sync,
 };

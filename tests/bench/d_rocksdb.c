@@ -3,13 +3,12 @@
  * d_rocksdb.c - kvbench's driver of RocksDB, through its C API.
  *
  * The write-ahead log is always on: without sync it survives kill -9. RocksDB has no atomic add
- * without a merge operator of one's own; the counter is read and written under a lock of the
- * application, which costs less than its transactions.
+ * without a merge operator of one's own; a lock of the application around a get and a put costs less
+ * than its transactions.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <limits.h>
-#include <pthread.h>
 #include <rocksdb/c.h>
 #include <stdlib.h>
 
@@ -22,7 +21,6 @@ struct db {
 	rocksdb_t *db;
 	rocksdb_writeoptions_t *write;
 	rocksdb_readoptions_t *read;
-	pthread_mutex_t counter_lock;
 };
 
 static void check(char *err, const char *call)
@@ -83,7 +81,6 @@ static void *d_open(const char *dir, const struct bench_opts *opts)
 	db->write = rocksdb_writeoptions_create();
 	rocksdb_writeoptions_set_sync(db->write, opts->synced);
 	db->read = rocksdb_readoptions_create();
-	pthread_mutex_init(&db->counter_lock, NULL);
 	return db;
 }
 
@@ -148,6 +145,28 @@ static int64_t get(void *ctx, const void *key, uint32_t key_len, void *buf, uint
 	return (int64_t)len;
 }
 
+static void mget(void *ctx, const char *keys, unsigned int nr, char *bufs, uint32_t cap, int64_t *lens)
+{
+	const char *key_list[BENCH_MGET_MAX] = { NULL };
+	char *vals[BENCH_MGET_MAX], *errs[BENCH_MGET_MAX];
+	size_t key_lens[BENCH_MGET_MAX] = { 0 }, val_lens[BENCH_MGET_MAX];
+	struct db *db = ctx;
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		key_list[i] = keys + (size_t)i * BENCH_KEY_LEN;
+		key_lens[i] = BENCH_KEY_LEN;
+	}
+	rocksdb_multi_get(db->db, db->read, nr, key_list, key_lens, vals, val_lens, errs);
+	for (i = 0; i < nr; i++) {
+		check(errs[i], "rocksdb_multi_get");
+		lens[i] = vals[i] ? (int64_t)val_lens[i] : -1;
+		if (vals[i])
+			memcpy(bufs + (size_t)i * cap, vals[i], val_lens[i] < cap ? val_lens[i] : cap);
+		rocksdb_free(vals[i]);
+	}
+}
+
 static void position(rocksdb_iterator_t *it, const void *from, uint32_t from_len, bool reverse)
 {
 	if (!from && reverse)
@@ -189,36 +208,6 @@ static uint64_t scan(void *ctx, const void *from, uint32_t from_len, uint64_t ma
 	return nr;
 }
 
-static void counter_zero(void *ctx, const void *key, uint32_t key_len)
-{
-	uint64_t zero = 0;
-	struct bench_pair p = { key, &zero, key_len, sizeof(zero) };
-
-	put(ctx, &p);
-}
-
-static uint64_t counter_get(void *ctx, const void *key, uint32_t key_len)
-{
-	uint64_t count;
-
-	if (get(ctx, key, key_len, &count, sizeof(count)) != sizeof(count))
-		bench_die("rocksdb: the counter has gone");
-	return count;
-}
-
-static void counter_inc(void *ctx, const void *key, uint32_t key_len)
-{
-	struct db *db = ctx;
-	struct bench_pair p;
-	uint64_t count;
-
-	pthread_mutex_lock(&db->counter_lock);
-	count = counter_get(ctx, key, key_len) + 1;
-	p = (struct bench_pair){ key, &count, key_len, sizeof(count) };
-	put(ctx, &p);
-	pthread_mutex_unlock(&db->counter_lock);
-}
-
 static void d_sync(void *p)
 {
 	struct db *db = p;
@@ -240,9 +229,7 @@ const struct bench_ops bench_rocksdb = {
 	.put = put,
 	.put_batch = put_batch,
 	.get = get,
+	.mget = mget,
 	.scan = scan,
-	.counter_zero = counter_zero,
-	.counter_inc = counter_inc,
-	.counter_get = counter_get,
 	.sync = d_sync,
 };

@@ -16,12 +16,13 @@
 #define BUSY_MS 10000
 #define AUTOCHECKPOINT_PAGES 4000
 
-enum stmt { PUT, GET, BEGIN, COMMIT, FROM, DOWN_FROM, ALL, DOWN_ALL, STMTS_NR };
+enum stmt { PUT, GET, BEGIN, BEGIN_READ, COMMIT, FROM, DOWN_FROM, ALL, DOWN_ALL, STMTS_NR };
 
 static const char *const sql[STMTS_NR] = {
 	[PUT] = "INSERT OR REPLACE INTO kv VALUES(?,?)",
 	[GET] = "SELECT v FROM kv WHERE k=?",
 	[BEGIN] = "BEGIN IMMEDIATE",
+	[BEGIN_READ] = "BEGIN",
 	[COMMIT] = "COMMIT",
 	[FROM] = "SELECT k,v FROM kv WHERE k>=? ORDER BY k LIMIT ?",
 	[DOWN_FROM] = "SELECT k,v FROM kv WHERE k<=? ORDER BY k DESC LIMIT ?",
@@ -68,8 +69,9 @@ static sqlite3 *connect_to(struct db *db)
 		 "PRAGMA cache_size=-%zu; PRAGMA mmap_size=%zu; PRAGMA wal_autocheckpoint=%d;"
 		 "PRAGMA temp_store=MEMORY",
 		 o->val_len > 2000 ? 32768 : o->val_len > 500 ? 8192 : 4096,
-		 o->synced ? "FULL" : "OFF", o->cache_bytes / 4 / 1024, o->map_bytes,
-		 AUTOCHECKPOINT_PAGES);
+		 o->synced ? "FULL" : "OFF",
+		 o->cache_bytes / (o->tight ? BENCH_THREADS_MAX : 4) / 1024,
+		 o->tight ? (size_t)0 : o->map_bytes, AUTOCHECKPOINT_PAGES);
 	check(sqlite3_exec(conn, setup, NULL, NULL, NULL), setup);
 	return conn;
 }
@@ -181,6 +183,19 @@ static int64_t get(void *ctx, const void *key, uint32_t key_len, void *buf, uint
 	return len;
 }
 
+/* One read transaction for all. */
+static void mget(void *ctx, const char *keys, unsigned int nr, char *bufs, uint32_t cap, int64_t *lens)
+{
+	struct ctx *c = ctx;
+	unsigned int i;
+
+	run(c, BEGIN_READ);
+	for (i = 0; i < nr; i++)
+		lens[i] = get(c, keys + (size_t)i * BENCH_KEY_LEN, BENCH_KEY_LEN,
+			      bufs + (size_t)i * cap, cap);
+	run(c, COMMIT);
+}
+
 static uint64_t scan(void *ctx, const void *from, uint32_t from_len, uint64_t max,
 		     struct bench_scan *scan)
 {
@@ -212,23 +227,6 @@ static uint64_t scan(void *ctx, const void *from, uint32_t from_len, uint64_t ma
 	return nr;
 }
 
-static void counter_zero(void *ctx, const void *key, uint32_t key_len)
-{
-	uint64_t zero = 0;
-	struct bench_pair p = { key, &zero, key_len, sizeof(zero) };
-
-	put(ctx, &p);
-}
-
-static uint64_t counter_get(void *ctx, const void *key, uint32_t key_len)
-{
-	uint64_t count;
-
-	if (get(ctx, key, key_len, &count, sizeof(count)) != sizeof(count))
-		bench_die("sqlite: the counter has gone");
-	return count;
-}
-
 static void counter_inc(void *ctx, const void *key, uint32_t key_len)
 {
 	struct ctx *c = ctx;
@@ -237,7 +235,7 @@ static void counter_inc(void *ctx, const void *key, uint32_t key_len)
 
 	pthread_mutex_lock(&c->db->write_lock);
 	run(c, BEGIN);
-	count = counter_get(ctx, key, key_len) + 1;
+	count = bench_counter_get(&bench_sqlite, ctx, key, key_len) + 1;
 	p = (struct bench_pair){ key, &count, key_len, sizeof(count) };
 	put_one(c, &p);
 	run(c, COMMIT);
@@ -258,8 +256,8 @@ static void d_sync(void *p)
 
 const struct bench_ops bench_sqlite = {
 	.name = "sqlite",
-	.config = "WITHOUT ROWID, WAL, synchronous=OFF, synced: FULL; mmap, cache 1/4 per connection, "
-		  "checkpoint at 4000 pages; writers under one lock",
+	.config = "WITHOUT ROWID, WAL, synchronous=OFF, synced: FULL; mmap, cache 1/4 per connection (tight "
+		  "memory: no mmap, 1/8), checkpoint at 4000 pages; writers under one lock",
 	.version = version,
 	.open = d_open,
 	.close = d_close,
@@ -268,9 +266,8 @@ const struct bench_ops bench_sqlite = {
 	.put = put,
 	.put_batch = put_batch,
 	.get = get,
+	.mget = mget,
 	.scan = scan,
-	.counter_zero = counter_zero,
 	.counter_inc = counter_inc,
-	.counter_get = counter_get,
 	.sync = d_sync,
 };

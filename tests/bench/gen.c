@@ -74,3 +74,36 @@ bool bench_value_ok(const void *val, uint32_t len, uint64_t id, uint64_t salt)
 	w = word(seed, o);
 	return !diff && !memcmp(v + o, &w, len - 8 - o);
 }
+
+/* The inverse of bench_tail()'s odd factor, by Newton's iteration: each step doubles the right bits. */
+static uint64_t inverse(uint64_t odd)
+{
+	uint64_t x = odd;
+	int i;
+
+	for (i = 0; i < 5; i++)
+		x *= 2 - odd * x;
+	return x;
+}
+
+uint64_t bench_salt_of(const void *val, uint32_t len, uint64_t id)
+{
+	static uint64_t factor;
+	uint64_t w;
+
+	if (!__atomic_load_n(&factor, __ATOMIC_RELAXED))
+		__atomic_store_n(&factor, inverse(0xff51afd7ed558ccdull), __ATOMIC_RELAXED);
+	memcpy(&w, (const char *)val + len - 8, 8);
+	return (w ^ bench_tail(id, 0)) * __atomic_load_n(&factor, __ATOMIC_RELAXED);
+}
+
+bool bench_entry_ok(const void *key, const void *val, uint32_t len)
+{
+	char want[BENCH_KEY_LEN];
+	uint64_t id;
+
+	memcpy(&id, val, 8);
+	bench_key(want, id, true);
+	return !memcmp(key, want, BENCH_KEY_LEN) &&
+	       bench_value_ok(val, len, id, bench_salt_of(val, len, id));
+}

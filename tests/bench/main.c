@@ -1,29 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * main.c - kvbench: rounds x workloads x engines, interleaved, each run in a child of its own.
+ * main.c - kvbench: workloads x rounds x engines, interleaved, each run in a child of its own.
  *
  * Interleaved, because machines drift: engines measured one after the other would be compared
- * across hours. The order of engines turns with each round. Data sets of the
- * reading workloads are loaded once per engine and kept until the end.
+ * across hours. The order of engines turns with each round. Data sets are loaded once per engine and
+ * kept until the last workload that needs them; workloads that change them work on copies.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <getopt.h>
 #include <linux/magic.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/vfs.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bench.h"
 
-/* A run that takes longer is stuck. */
-#define RUN_LIMIT_SECONDS 600
 #define ROUNDS_MAX 99
-#define ENTRIES_MIN 1000
-#define PICKS_KEPT 8
+#define PICKS_KEPT 12
+#define FLOOR_NAME "floor"
+/* Of the memory cgroup, an engine's cache gets one part in so many. */
+#define TIGHT_CACHE_SHARE 2
 
 struct known_engine {
 	const char *name;
@@ -44,42 +42,69 @@ static const struct known_engine known_engines[] = {
 #else
 	{ "rocksdb", NULL, "librocksdb-dev" },
 #endif
+#ifdef HAVE_LEVELDB
+	{ "leveldb", &bench_leveldb, "" },
+#else
+	{ "leveldb", NULL, "libleveldb-dev" },
+#endif
+#ifdef HAVE_BDB
+	{ "bdb", &bench_bdb, "" },
+#else
+	{ "bdb", NULL, "libdb5.3-dev" },
+#endif
 #ifdef HAVE_SQLITE
 	{ "sqlite", &bench_sqlite, "" },
 #else
 	{ "sqlite", NULL, "libsqlite3-dev" },
 #endif
+#ifdef HAVE_TKRZW
+	{ "tkrzw", &bench_tkrzw, "" },
+#else
+	{ "tkrzw", NULL, "libtkrzw-dev" },
+#endif
+#ifdef HAVE_WIREDTIGER
+	{ "wiredtiger", &bench_wiredtiger, "" },
+#else
+	{ "wiredtiger", NULL, "libwiredtiger-dev" },
+#endif
+#ifdef BENCH_BROKEN
+	{ "broken", &bench_broken, "" },
+#endif
 };
 /* clang-format on */
 #define KNOWN_NR (sizeof(known_engines) / sizeof(known_engines[0]))
 
+struct picks {
+	uint32_t *picks;
+	uint64_t entries;
+	enum bench_pick pick;
+};
+
 struct job {
 	struct bench_table table;
-	double scale;
 	size_t cache_bytes, map_bytes;
-	const char *csv;
+	const char *csv, *svg;
+	bool no_floors;
 	char dir[400];
 	bool made_dir;
-	bool loaded[KNOWN_NR][BENCH_DATA_NR];
-	struct {
-		uint32_t *picks;
-		uint64_t entries;
-		bool zipf;
-	} picks[PICKS_KEPT];
+	bool loaded[KNOWN_NR][BENCH_DATA_NR]; /* by the index in the table */
+	struct picks picks[PICKS_KEPT];
 };
 
 static void usage(FILE *f)
 {
 	fputs("Usage: kvbench [--engines LIST] [--workloads LIST] [--rounds N] [--csv FILE]\n"
-	      "               [--dir DIR] [--scale F] [--cache-mb N] [--list]\n"
+	      "               [--svg FILE] [--dir DIR] [--scale F] [--cache-mb N] [--no-floors] [--list]\n"
 	      "Measures kvs beside other stores and prints tables in markdown.\n"
 	      "  --engines    names separated by commas; default: all that were built in\n"
 	      "  --workloads  names separated by commas; default: all\n"
 	      "  --rounds     how often each is run; the median counts; default 3\n"
 	      "  --csv        rows engine,workload,metric,value; - is standard output\n"
+	      "  --svg        a chart of operations per second, by gnuplot\n"
 	      "  --dir        where the stores are made and removed; default: a new one in /var/tmp\n"
 	      "  --scale      factor on entries and times; default 1\n"
 	      "  --cache-mb   cache of each engine that has one; default 1024\n"
+	      "  --no-floors  do not measure what the machine could do at best\n"
 	      "  --list       names of engines and workloads\n", f);
 }
 
@@ -119,6 +144,8 @@ static void add_engine(struct job *job, const char *name)
 	for (e = 0; e < t->engines_nr; e++)
 		if (t->engines[e] == known_engines[i].ops)
 			fail("engine '%s' is named twice", name);
+	if (known_engines[i].ops->prepare)
+		known_engines[i].ops->prepare();
 	t->engines[t->engines_nr++] = known_engines[i].ops;
 }
 
@@ -174,9 +201,11 @@ static void parse(struct job *job, int argc, char **argv)
 		{ "workloads", required_argument, NULL, 'w' },
 		{ "rounds", required_argument, NULL, 'r' },
 		{ "csv", required_argument, NULL, 'c' },
+		{ "svg", required_argument, NULL, 'g' },
 		{ "dir", required_argument, NULL, 'd' },
 		{ "scale", required_argument, NULL, 's' },
 		{ "cache-mb", required_argument, NULL, 'm' },
+		{ "no-floors", no_argument, NULL, 'n' },
 		{ "list", no_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 }
@@ -197,13 +226,19 @@ static void parse(struct job *job, int argc, char **argv)
 		case 'c':
 			job->csv = optarg;
 			break;
+		case 'g':
+			job->svg = optarg;
+			break;
+		case 'n':
+			job->no_floors = true;
+			break;
 		case 'd':
 			if ((size_t)snprintf(job->dir, sizeof(job->dir), "%s", optarg) >=
 			    sizeof(job->dir))
 				fail("--dir: the path is too long");
 			break;
 		case 's':
-			job->scale = number(optarg, 0.0001, 1000, "--scale");
+			job->table.scale = number(optarg, 0.0001, 1000, "--scale");
 			break;
 		case 'm':
 			job->cache_bytes = (size_t)(number(optarg, 8, 1 << 20, "--cache-mb") * 1048576);
@@ -219,45 +254,44 @@ static void parse(struct job *job, int argc, char **argv)
 			exit(2);
 		}
 	}
+	if (job->svg && !bench_can_draw())
+		fail("--svg needs gnuplot; install gnuplot-nox");
 	if (optind < argc)
 		fail("'%s' is no option; see 'kvbench --help'", argv[optind]);
 }
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 
-static uint64_t scaled(const struct job *job, uint64_t entries)
+/* Of a pick table: which numbers, among how many entries. */
+static const uint32_t *picks_for(struct job *job, uint64_t entries, enum bench_pick pick)
 {
-	uint64_t n = (uint64_t)((double)entries * job->scale);
-
-	return n < ENTRIES_MIN ? ENTRIES_MIN : n;
-}
-
-static const uint32_t *picks_for(struct job *job, uint64_t entries, bool zipf)
-{
+	struct picks *p = job->picks;
 	unsigned int i;
 
-	for (i = 0; i < PICKS_KEPT && job->picks[i].picks; i++)
-		if (job->picks[i].entries == entries && job->picks[i].zipf == zipf)
-			return job->picks[i].picks;
+	for (i = 0; i < PICKS_KEPT && p[i].picks; i++)
+		if (p[i].entries == entries && p[i].pick == pick)
+			return p[i].picks;
 	if (i == PICKS_KEPT)
 		bench_die("more tables of random numbers than foreseen");
-	job->picks[i].picks = zipf ? bench_picks_zipf(entries) : bench_picks_uniform(entries);
-	if (!job->picks[i].picks)
+	p[i].picks = pick == BENCH_UNIFORM ? bench_picks_uniform(entries) :
+					     bench_picks_zipf(entries, pick == BENCH_ZIPF);
+	if (!p[i].picks)
 		bench_die("out of memory");
-	job->picks[i].entries = entries;
-	job->picks[i].zipf = zipf;
-	return job->picks[i].picks;
+	p[i].entries = entries;
+	p[i].pick = pick;
+	return p[i].picks;
 }
 
-static void store_dir(char *path, size_t size, const struct job *job, const struct bench_ops *ops,
+static void store_dir(char *path, size_t size, const struct job *job, const char *engine,
 		      enum bench_data data)
 {
-	static const char *const kinds[BENCH_DATA_NR] = { "run", "data-100", "data-1000" };
+	static const char *const kinds[BENCH_DATA_NR] = { "run", "data-100", "data-1000",
+							  "data-tight-1000", "data-tight-100" };
 
-	snprintf(path, size, "%s/%s-%s", job->dir, ops->name, kinds[data]);
+	snprintf(path, size, "%s/%s-%s", job->dir, engine, kinds[data]);
 }
 
-/* Loads what reading workloads find. */
+/* Loads what workloads find. */
 static void load_data(struct bench_run *run)
 {
 	void *db, *ctx;
@@ -273,101 +307,124 @@ static void load_data(struct bench_run *run)
 	bench_disk_bytes(run->dir, true);
 }
 
-/* In a child: fn, then its metrics through the pipe. */
-static void child(struct bench_run *run, void (*fn)(struct bench_run *run), int out)
+static void prepare_run(struct job *job, struct bench_run *run, const struct bench_workload *wl,
+			const struct bench_ops *ops)
 {
-	alarm(RUN_LIMIT_SECONDS);
-	bench_short_slice();
-	fn(run);
-	if (write(out, run->metrics, sizeof(run->metrics)) != sizeof(run->metrics))
-		bench_die("pipe: %s", strerror(errno));
-	/* Not exit(): destructors of an engine's library are not part of what we measure. */
-	_exit(0);
+	*run = (struct bench_run){
+		.ops = ops,
+		.wl = wl,
+		.opts = { .cache_bytes = job->cache_bytes, .map_bytes = job->map_bytes,
+			  .val_len = wl->val_len },
+		.entries = bench_entries(wl, job->table.scale),
+		.seconds = bench_seconds(wl, job->table.scale),
+	};
+	if (wl->data != BENCH_DATA_NONE)
+		run->picks = picks_for(job, run->entries, wl->pick);
 }
 
-/* 0, or -1 after a message */
-static int run_child(struct bench_run *run, void (*fn)(struct bench_run *run))
+/* The data set of run->wl, for that engine, if it is not there yet. 0, or -1 after a message. */
+static int need_data(struct job *job, const struct bench_run *run, unsigned int e)
 {
-	int fds[2], status;
-	ssize_t got;
-	pid_t pid;
+	const struct bench_workload *wl = run->wl;
+	struct bench_run load = *run;
 
-	fflush(NULL);
-	if (pipe(fds) || (pid = fork()) < 0) {
-		fprintf(stderr, "kvbench: no child: %s\n", strerror(errno));
-		return -1;
-	}
-	if (!pid) {
-		close(fds[0]);
-		child(run, fn, fds[1]);
-	}
-	close(fds[1]);
-	got = read(fds[0], run->metrics, sizeof(run->metrics));
-	close(fds[0]);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (!status && got == sizeof(run->metrics))
+	if (wl->data == BENCH_DATA_NONE || job->loaded[e][wl->data])
 		return 0;
-	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
-		fprintf(stderr, "kvbench: %s, %s: not done after %d s\n", run->ops->name,
-			run->wl->name, RUN_LIMIT_SECONDS);
-	else
-		fprintf(stderr, "kvbench: %s, %s: the run failed (status %#x)\n", run->ops->name,
-			run->wl->name, status);
-	return -1;
-}
-
-static unsigned int known_index(const struct bench_ops *ops)
-{
-	unsigned int i;
-
-	for (i = 0; known_engines[i].ops != ops; i++)
-		;
-	return i;
+	store_dir(load.dir, sizeof(load.dir), job, run->ops->name, wl->data);
+	fprintf(stderr, "loading     %-22s %-10s %lu x %u bytes\n", wl->name, run->ops->name,
+		run->entries, wl->val_len);
+	if (bench_run_child(&load, load_data))
+		return -1;
+	job->loaded[e][wl->data] = true;
+	return 0;
 }
 
 static int run_one(struct job *job, unsigned int w, unsigned int e, unsigned int round)
 {
 	const struct bench_workload *wl = job->table.workloads[w];
-	struct bench_run run = {
-		.ops = job->table.engines[e],
-		.wl = wl,
-		.opts = { .cache_bytes = job->cache_bytes, .map_bytes = job->map_bytes,
-			  .val_len = wl->val_len },
-		.entries = scaled(job, wl->entries),
-		.seconds = wl->seconds * job->scale,
-	};
-	unsigned int i = known_index(run.ops), m;
+	enum bench_data place = wl->changes ? BENCH_DATA_NONE : wl->data;
+	struct bench_run run;
+	unsigned int m;
 
-	store_dir(run.dir, sizeof(run.dir), job, run.ops, wl->data);
-	if (wl->data != BENCH_DATA_NONE) {
-		run.picks = picks_for(job, run.entries, wl->zipf);
-		if (!job->loaded[i][wl->data] && run_child(&run, load_data))
-			return -1;
-		job->loaded[i][wl->data] = true;
+	prepare_run(job, &run, wl, job->table.engines[e]);
+	if (need_data(job, &run, e))
+		return -1;
+	store_dir(run.dir, sizeof(run.dir), job, run.ops->name, place);
+	if (wl->changes)
+		store_dir(run.data_dir, sizeof(run.data_dir), job, run.ops->name, wl->data);
+	run.memory_bytes = bench_memory(wl, job->table.scale);
+	if (run.memory_bytes) {
+		run.opts.tight = true;
+		run.opts.cache_bytes = run.memory_bytes / TIGHT_CACHE_SHARE;
 	}
-	if (run_child(&run, wl->fn))
+	if (bench_run_child(&run, wl->fn))
 		return -1;
 	for (m = 0; m < BENCH_METRICS_NR; m++)
 		bench_cell(&job->table, w, e, m)[round] = run.metrics[m];
-	fprintf(stderr, "round %u/%u  %-22s %-8s %12.0f ops/s %10.3f us cpu/op\n", round + 1,
+	fprintf(stderr, "round %2u/%-2u %-22s %-10s %12.0f ops/s %10.3f us cpu/op\n", round + 1,
 		job->table.rounds, wl->name, run.ops->name, run.metrics[BENCH_OPS_PER_S],
 		run.metrics[BENCH_CPU_US_PER_OP]);
-	if (wl->data == BENCH_DATA_NONE)
+	if (place == BENCH_DATA_NONE)
 		bench_remove_dir(run.dir);
 	return 0;
 }
 
+static int run_floor(struct job *job, unsigned int w, unsigned int round)
+{
+	const struct bench_workload *wl = job->table.workloads[w];
+	struct bench_run run;
+
+	if (!wl->floor || job->no_floors)
+		return 0;
+	prepare_run(job, &run, wl, NULL);
+	store_dir(run.dir, sizeof(run.dir), job, FLOOR_NAME, BENCH_DATA_NONE);
+	run.memory_bytes = 0; /* bounds of the machine: not limited */
+	bench_make_dir(run.dir);
+	if (bench_run_child(&run, wl->floor))
+		return -1;
+	job->table.floors[w * job->table.rounds + round] = run.metrics[BENCH_OPS_PER_S];
+	fprintf(stderr, "round %2u/%-2u %-22s %-10s %12.0f ops/s\n", round + 1, job->table.rounds,
+		wl->name, "(floor)", run.metrics[BENCH_OPS_PER_S]);
+	bench_remove_dir(run.dir);
+	return 0;
+}
+
+/* Removes data sets that no workload from w on needs. */
+static void drop_data(struct job *job, unsigned int w)
+{
+	bool needed[BENCH_DATA_NR] = { false };
+	char path[512];
+	unsigned int e, d;
+
+	for (; w < job->table.workloads_nr; w++)
+		needed[job->table.workloads[w]->data] = true;
+	for (e = 0; e < job->table.engines_nr; e++) {
+		for (d = BENCH_DATA_NONE + 1; d < BENCH_DATA_NR; d++) {
+			if (needed[d] || !job->loaded[e][d])
+				continue;
+			store_dir(path, sizeof(path), job, job->table.engines[e]->name, d);
+			bench_remove_dir(path);
+			job->loaded[e][d] = false;
+		}
+	}
+}
+
+/* Engines and floor by turns within each round, in another order each round. */
 static int run_all(struct job *job)
 {
 	struct bench_table *t = &job->table;
 	unsigned int r, w, e;
 
-	for (r = 0; r < t->rounds; r++)
-		for (w = 0; w < t->workloads_nr; w++)
+	for (w = 0; w < t->workloads_nr; w++) {
+		for (r = 0; r < t->rounds; r++) {
 			for (e = 0; e < t->engines_nr; e++)
 				if (run_one(job, w, (e + r) % t->engines_nr, r))
 					return -1;
+			if (run_floor(job, w, r))
+				return -1;
+		}
+		drop_data(job, w + 1);
+	}
 	return 0;
 }
 
@@ -397,10 +454,12 @@ static void remove_stores(struct job *job)
 
 	for (e = 0; e < job->table.engines_nr; e++) {
 		for (d = 0; d < BENCH_DATA_NR; d++) {
-			store_dir(path, sizeof(path), job, job->table.engines[e], d);
+			store_dir(path, sizeof(path), job, job->table.engines[e]->name, d);
 			bench_remove_dir(path);
 		}
 	}
+	store_dir(path, sizeof(path), job, FLOOR_NAME, BENCH_DATA_NONE);
+	bench_remove_dir(path);
 	if (job->made_dir)
 		rmdir(job->dir);
 }
@@ -408,7 +467,7 @@ static void remove_stores(struct job *job)
 int main(int argc, char **argv)
 {
 	static const struct bench_ops *engines[KNOWN_NR];
-	struct job job = { .table = { .rounds = 3 }, .scale = 1 };
+	static struct job job = { .table = { .rounds = 3, .scale = 1 } };
 	struct bench_table *t = &job.table;
 	int err;
 
@@ -422,9 +481,11 @@ int main(int argc, char **argv)
 	add_defaults(&job);
 	t->values = calloc((size_t)t->workloads_nr * t->engines_nr * BENCH_METRICS_NR * t->rounds,
 			   sizeof(double));
-	if (!t->values)
+	t->floors = calloc((size_t)t->workloads_nr * t->rounds, sizeof(double));
+	if (!t->values || !t->floors)
 		fail("out of memory");
 	prepare_dir(&job);
+	bench_catch_signals();
 	err = run_all(&job);
 	remove_stores(&job);
 	if (err)
@@ -432,5 +493,7 @@ int main(int argc, char **argv)
 	if (job.csv && bench_write_csv(t, job.csv))
 		fail("%s: %s", job.csv, strerror(errno));
 	bench_print_markdown(t);
+	if (job.svg && bench_draw_svg(t, job.svg))
+		return 3;
 	return 0;
 }

@@ -8,7 +8,7 @@
 
 #include "bench.h"
 
-static uint64_t spread(uint64_t rank)
+static uint64_t spread_rank(uint64_t rank)
 {
 	struct bench_rng r = { rank };
 
@@ -27,7 +27,7 @@ uint32_t *bench_picks_uniform(uint64_t nr)
 }
 
 /* J. Gray et al., "Quickly generating billion-record synthetic databases" (1994), as in YCSB. */
-uint32_t *bench_picks_zipf(uint64_t nr)
+uint32_t *bench_picks_zipf(uint64_t nr, bool spread)
 {
 	uint32_t *picks = malloc(BENCH_PICKS * sizeof(*picks));
 	const double theta = 0.99, two = 1 + pow(0.5, theta);
@@ -49,7 +49,7 @@ uint32_t *bench_picks_zipf(uint64_t nr)
 			rank = 1;
 		else
 			rank = (uint64_t)((double)nr * pow(eta * u - eta + 1, alpha));
-		picks[i] = (uint32_t)(spread(rank) % nr);
+		picks[i] = (uint32_t)((spread ? spread_rank(rank) : rank) % nr);
 	}
 	return picks;
 }

@@ -5,6 +5,9 @@
  * fsync, fdatasync and msync are defined here and so take the place of libc's for every engine's
  * library: they make the system call and count it. Writes to files opened with O_DSYNC are syncs
  * that this does not see (LMDB writes its meta page so: one more per durable commit than counted).
+ *
+ * mmap is defined here as well: where the store is larger than memory, a mapping that nobody advised
+ * makes the kernel read ahead megabytes for every page, and no engine's C interface can forbid it.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -46,6 +49,26 @@ int msync(void *addr, size_t len, int flags)
 	count_sync();
 	return (int)syscall(SYS_msync, addr, len, flags);
 }
+
+static bool advise_random;
+
+void bench_advise_random(void)
+{
+	advise_random = true;
+}
+
+void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	void *p = (void *)syscall(SYS_mmap, addr, len, prot, flags, fd, offset);
+
+	if (advise_random && fd >= 0 && p != MAP_FAILED)
+		syscall(SYS_madvise, p, len, MADV_RANDOM);
+	return p;
+}
+
+/* off_t has 64 bits here: one function, two names. */
+void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t offset)
+	__attribute__((alias("mmap")));
 
 uint64_t bench_sync_calls(void)
 {
@@ -108,21 +131,92 @@ uint64_t bench_disk_bytes(const char *dir, bool sync)
 	int fd;
 
 	if (!d)
-		bench_die("%s: %s", dir, strerror(errno));
+		return 0;
 	while ((entry = readdir(d))) {
 		if (entry->d_name[0] == '.')
 			continue;
+		/* Engines delete files behind our back. */
+		if (!fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW))
+			bytes += (uint64_t)st.st_blocks * 512;
+		if (!sync)
+			continue;
 		fd = openat(dirfd(d), entry->d_name, O_RDONLY | O_CLOEXEC);
 		if (fd < 0)
-			continue; /* engines delete files behind our back */
-		if (sync && syscall(SYS_fdatasync, fd))
+			continue;
+		if (syscall(SYS_fdatasync, fd))
 			bench_die("%s/%s: fdatasync: %s", dir, entry->d_name, strerror(errno));
-		if (!fstat(fd, &st))
-			bytes += (uint64_t)st.st_blocks * 512;
 		close(fd);
 	}
 	closedir(d);
 	return bytes;
+}
+
+void bench_drop_cache(const char *dir)
+{
+	struct dirent *entry;
+	DIR *d = opendir(dir);
+	int fd;
+
+	if (!d)
+		bench_die("%s: %s", dir, strerror(errno));
+	while ((entry = readdir(d))) {
+		fd = openat(dirfd(d), entry->d_name, O_RDONLY | O_CLOEXEC);
+		if (fd < 0 || entry->d_name[0] == '.') {
+			close(fd);
+			continue;
+		}
+		/* Only clean pages go. */
+		if (syscall(SYS_fdatasync, fd) || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED))
+			bench_die("%s/%s: cannot drop its pages", dir, entry->d_name);
+		close(fd);
+	}
+	closedir(d);
+}
+
+/* The parts of a file that hold data; then its length. Returns -1 with errno. */
+static int copy_file(int from, int to)
+{
+	off_t size = lseek(from, 0, SEEK_END), data = 0, hole, in, out;
+	ssize_t n;
+
+	while (size > 0 && (data = lseek(from, data, SEEK_DATA)) >= 0) {
+		hole = lseek(from, data, SEEK_HOLE);
+		for (in = out = data; in < hole;) {
+			n = copy_file_range(from, &in, to, &out, (size_t)(hole - in), 0);
+			if (n < 0)
+				return -1;
+			if (!n)
+				break;
+		}
+		data = hole;
+	}
+	if (size < 0 || (data < 0 && errno != ENXIO) || ftruncate(to, size))
+		return -1;
+	return (int)syscall(SYS_fdatasync, to);
+}
+
+void bench_copy_dir(const char *from, const char *to)
+{
+	DIR *d = opendir(from);
+	struct dirent *entry;
+	int in, out, to_dir;
+
+	bench_make_dir(to);
+	to_dir = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (!d || to_dir < 0)
+		bench_die("%s, %s: %s", from, to, strerror(errno));
+	while ((entry = readdir(d))) {
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+			continue;
+		in = openat(dirfd(d), entry->d_name, O_RDONLY | O_CLOEXEC);
+		out = openat(to_dir, entry->d_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+		if (in < 0 || out < 0 || copy_file(in, out))
+			bench_die("copy of %s/%s to %s: %s", from, entry->d_name, to, strerror(errno));
+		close(in);
+		close(out);
+	}
+	close(to_dir);
+	closedir(d);
 }
 
 void bench_remove_dir(const char *dir)

@@ -117,6 +117,7 @@ void bench_load(struct bench_run *run)
 	done = load(run, ctx, b, h);
 	run->ops->sync(db);
 	bench_disk_bytes(run->dir, true);
+	run->live_bytes = done * (BENCH_KEY_LEN + run->wl->val_len);
 	bench_finish(run, db, &mark, done, 0, h);
 
 	run->ops->scan(ctx, NULL, 0, UINT64_MAX, &scan);

@@ -15,19 +15,31 @@ const char *const bench_metric_names[BENCH_METRICS_NR] = {
 	[BENCH_MAX_US] = "max_us",
 	[BENCH_OPS_PER_SYNC] = "ops_per_sync",
 	[BENCH_DISK_BYTES] = "disk_bytes",
+	[BENCH_SPACE_AMP_PEAK] = "space_amp_peak",
 	[BENCH_RSS_BYTES] = "rss_bytes",
 };
 
 #define M 1000000
 /* clang-format off */
 #define LOAD(nr, len, per, h, text) \
-	.fn = bench_load, .entries = nr, .val_len = len, .batch = per, .hashed = h, .what = text
+	.fn = bench_load, .floor = bench_floor_load, .entries = nr, .val_len = len, .batch = per, \
+	.hashed = h, .what = text
 #define DPUT(len, per, th, sec, text) \
-	.fn = bench_timed_dput, .entries = M, .val_len = len, .batch = per, .threads = th, \
-	.seconds = sec, .what = text
-#define READ(f, set, nr, len, th, text) \
-	.fn = f, .data = set, .entries = nr, .val_len = len, .threads = th, .seconds = 1.2, \
-	.what = text
+	.fn = bench_timed_dput, .floor = bench_floor_durable, .entries = M, .val_len = len, \
+	.batch = per, .threads = th, .seconds = sec, .what = text
+#define READ(f, th, bound, text) \
+	.fn = f, .floor = bound, .data = BENCH_DATA_100, .entries = M, .val_len = 100, \
+	.threads = th, .seconds = 1.2, .what = text
+#define ON_1000 .data = BENCH_DATA_1000, .entries = 300000, .val_len = 1000
+#define YCSB(rd, up, in, sc, th, how, text) \
+	.fn = bench_ycsb, ON_1000, .changes = true, .threads = th, .seconds = 1.2, .pick = how, \
+	.mix = { rd, up, in, sc }, .what = text
+#define TIGHT(set, nr, len, th, text) \
+	.fn = bench_tight_get, .floor = bench_floor_device, .data = set, .tight = true, \
+	.entries = nr, .val_len = len, .threads = th, .seconds = 1.8, .what = text
+#define INCR(th, one, text) \
+	.fn = bench_timed_incr, .entries = 100000, .val_len = 100, .threads = th, .same = one, \
+	.seconds = 0.8, .what = text
 
 const struct bench_workload bench_workloads[] = {
 	{ "load-seq-100-b1", LOAD(M, 100, 1, false, "load, ascending keys, a commit per put") },
@@ -42,25 +54,42 @@ const struct bench_workload bench_workloads[] = {
 	{ "dput-100-8t", DPUT(100, 1, 8, 1.2, "durable puts, eight threads") },
 	{ "dput-100-batch100", DPUT(100, 100, 1, 1.2, "durable commits of 100 puts") },
 	{ "dput-1000-1t", DPUT(1000, 1, 1, 0.9, "durable puts, values of 1000 bytes") },
-	{ "get-uniform-1t", READ(bench_timed_get, BENCH_DATA_100, M, 100, 1, "gets, uniform") },
-	{ "get-uniform-2t", READ(bench_timed_get, BENCH_DATA_100, M, 100, 2, "gets, two threads") },
-	{ "get-zipf-1t", READ(bench_timed_get, BENCH_DATA_100, M, 100, 1, "gets, Zipf 0.99"),
-	  .zipf = true },
-	{ "get-zipf-2t", READ(bench_timed_get, BENCH_DATA_100, M, 100, 2, "Zipf, two threads"),
-	  .zipf = true },
-	{ "get-1000-1t", READ(bench_timed_get, BENCH_DATA_1000, 300000, 1000, 1,
-			      "gets, values of 1000 bytes") },
-	{ "scan-fwd", READ(bench_full_scan, BENCH_DATA_100, M, 100, 1, "all entries, ascending") },
-	{ "scan-rev", READ(bench_full_scan, BENCH_DATA_100, M, 100, 1, "all entries, descending"),
+	{ "get-uniform-1t", READ(bench_timed_get, 1, bench_floor_get, "gets, uniform") },
+	{ "get-uniform-2t", READ(bench_timed_get, 2, bench_floor_get, "gets, two threads") },
+	{ "get-zipf-1t", READ(bench_timed_get, 1, bench_floor_get, "gets, Zipf 0.99"),
+	  .pick = BENCH_ZIPF },
+	{ "get-zipf-2t", READ(bench_timed_get, 2, bench_floor_get, "Zipf, two threads"),
+	  .pick = BENCH_ZIPF },
+	{ "get-1000-1t", .fn = bench_timed_get, .floor = bench_floor_get, ON_1000, .threads = 1,
+	  .seconds = 1.2, .what = "gets, values of 1000 bytes" },
+	{ "mget-32", READ(bench_timed_mget, 1, bench_floor_mget, "multi-gets of 32 keys, uniform") },
+	{ "scan-fwd", READ(bench_full_scan, 1, bench_floor_scan, "all entries, ascending") },
+	{ "scan-rev", READ(bench_full_scan, 1, bench_floor_scan, "all entries, descending"),
 	  .reverse = true },
-	{ "scan-100", READ(bench_timed_scan, BENCH_DATA_100, M, 100, 1,
-			   "100 entries from a random key") },
+	{ "scan-100", READ(bench_timed_scan, 1, NULL, "100 entries from a random key") },
+	{ "ycsb-a-1t", YCSB(50, 50, 0, 0, 1, BENCH_ZIPF, "half gets, half updates") },
+	{ "ycsb-a-2t", YCSB(50, 50, 0, 0, 2, BENCH_ZIPF, "the same, two threads") },
+	{ "ycsb-b-1t", YCSB(95, 5, 0, 0, 1, BENCH_ZIPF, "95 % gets, 5 % updates") },
+	{ "ycsb-b-2t", YCSB(95, 5, 0, 0, 2, BENCH_ZIPF, "the same, two threads") },
+	{ "ycsb-c-1t", YCSB(100, 0, 0, 0, 1, BENCH_ZIPF, "gets") },
+	{ "ycsb-c-2t", YCSB(100, 0, 0, 0, 2, BENCH_ZIPF, "the same, two threads") },
+	{ "ycsb-d-1t", YCSB(95, 0, 5, 0, 1, BENCH_LATEST, "95 % gets of the latest, 5 % inserts") },
+	{ "ycsb-d-2t", YCSB(95, 0, 5, 0, 2, BENCH_LATEST, "the same, two threads") },
+	{ "ycsb-e-1t", YCSB(0, 0, 5, 95, 1, BENCH_ZIPF, "95 % scans of 1 to 100, 5 % inserts") },
+	{ "ycsb-e-2t", YCSB(0, 0, 5, 95, 2, BENCH_ZIPF, "the same, two threads") },
+	{ "ycsb-f-1t", YCSB(50, 0, 0, 0, 1, BENCH_ZIPF, "half gets, half read-modify-writes") },
+	{ "ycsb-f-2t", YCSB(50, 0, 0, 0, 2, BENCH_ZIPF, "the same, two threads") },
+	{ "churn", .fn = bench_churn, ON_1000, .changes = true,
+	  .what = "each entry overwritten five times" },
+	{ "ltm-get-1t", TIGHT(BENCH_DATA_TIGHT_1000, M, 1000, 1, "gets, 1 GB in 256 MiB of memory") },
+	{ "ltm-get-8t", TIGHT(BENCH_DATA_TIGHT_1000, M, 1000, 8, "the same, eight threads") },
+	{ "ltm-get-100", TIGHT(BENCH_DATA_TIGHT_100, 9 * M, 100, 1, "1 GB of values of 100 bytes") },
 	{ "reopen", .fn = bench_reopen, .entries = M, .val_len = 100,
 	  .what = "open and one get after kill -9" },
-	{ "cold-get", READ(bench_cold_get, BENCH_DATA_100, M, 100, 1,
-			   "new process: open, one get, exit") },
-	{ "incr-1t", .fn = bench_timed_incr, .entries = 100000, .val_len = 100, .threads = 1,
-	  .seconds = 0.8, .what = "increments of one counter" },
+	{ "incr-1t", INCR(1, true, "increments of one counter") },
+	{ "incr-2t-same", INCR(2, true, "the same counter, two threads") },
+	{ "incr-2t-diff", INCR(2, false, "two threads, a counter each") },
+	{ "cold-get", READ(bench_cold_get, 1, NULL, "new process: open, one get, exit") },
 };
 /* clang-format on */
 
@@ -74,6 +103,35 @@ const struct bench_workload *bench_workload_find(const char *name)
 		if (!strcmp(bench_workloads[i].name, name))
 			return &bench_workloads[i];
 	return NULL;
+}
+
+#define ENTRIES_MIN 1000
+/* Of the cgroup: full scale, and the least with which every engine opens. */
+#define MEMORY_BYTES ((uint64_t)256 << 20)
+#define MEMORY_MIN ((uint64_t)64 << 20)
+
+uint64_t bench_entries(const struct bench_workload *wl, double scale)
+{
+	uint64_t n = (uint64_t)((double)wl->entries * scale);
+
+	return n < ENTRIES_MIN ? ENTRIES_MIN : n;
+}
+
+double bench_seconds(const struct bench_workload *wl, double scale)
+{
+	return wl->seconds * scale;
+}
+
+/* As much smaller than the data as at full scale. */
+uint64_t bench_memory(const struct bench_workload *wl, double scale)
+{
+	uint64_t bytes = (uint64_t)((double)MEMORY_BYTES * scale);
+
+	if (!wl->tight)
+		return 0;
+	if (bytes > MEMORY_BYTES)
+		return MEMORY_BYTES;
+	return bytes < MEMORY_MIN ? MEMORY_MIN : bytes;
 }
 
 static uint64_t syncs(const struct bench_run *run, void *db)

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * wl_churn.c - overwriting: every entry of a copy of the kept data set about five times, at random,
+ * with a verified get after each fourth put. It ends after CAP_NS at the latest; the time counts until
+ * all of it is synced. Operations and latencies are those of the puts. What the store takes on the
+ * disk meanwhile is space_amp_peak.
+ */
+#include <stdlib.h>
+
+#include "bench.h"
+
+#define OVERWRITES 5
+#define GET_EVERY 4
+#define CAP_NS 20000000000ull
+#define CAP_CHECK_EVERY 1024
+
+static void put_next(struct bench_run *run, void *ctx, uint64_t id, uint32_t salt, struct bench_hist *h)
+{
+	char key[BENCH_KEY_LEN], val[BENCH_VALUE_MAX];
+	struct bench_pair p = { key, val, sizeof(key), run->wl->val_len };
+	uint64_t before;
+
+	bench_key(key, id, true);
+	bench_value(val, run->wl->val_len, id, salt);
+	before = bench_now_ns();
+	run->ops->put(ctx, &p);
+	bench_hist_add(h, bench_now_ns() - before);
+}
+
+static void get_last(struct bench_run *run, void *ctx, uint64_t id, uint32_t salt)
+{
+	char key[BENCH_KEY_LEN], val[BENCH_VALUE_MAX];
+	int64_t len;
+
+	bench_key(key, id, true);
+	len = run->ops->get(ctx, key, sizeof(key), val, sizeof(val));
+	if (len != run->wl->val_len || !bench_value_ok(val, run->wl->val_len, id, salt))
+		bench_die("%s: key number %lu has lost its last value (length %ld)", run->ops->name, id,
+			  len);
+}
+
+/* Returns the number of puts. */
+static uint64_t churn(struct bench_run *run, void *ctx, uint32_t *salts, struct bench_hist *h)
+{
+	uint64_t start = bench_now_ns(), nr = run->entries * OVERWRITES, i, id;
+	struct bench_rng rng = { 99 };
+
+	for (i = 0; i < nr; i++) {
+		if (i % CAP_CHECK_EVERY == 0 && bench_now_ns() - start > CAP_NS)
+			break;
+		id = bench_random(&rng) % run->entries;
+		put_next(run, ctx, id, ++salts[id], h);
+		if (i % GET_EVERY == GET_EVERY - 1) {
+			id = run->picks[i / GET_EVERY % BENCH_PICKS];
+			get_last(run, ctx, id, salts[id]);
+		}
+	}
+	return i;
+}
+
+void bench_churn(struct bench_run *run)
+{
+	struct bench_scan scan = { .val_len = run->wl->val_len, .salts_nr = run->entries };
+	uint64_t nr = run->entries, done;
+	struct bench_hist *h = calloc(1, sizeof(*h));
+	uint32_t *salts = bench_zeros(nr);
+	struct bench_mark mark;
+	void *db, *ctx;
+
+	if (!h)
+		bench_die("out of memory");
+	db = bench_open_warm(run);
+	ctx = run->ops->ctx_open(db);
+	bench_begin(run, db, &mark);
+	done = churn(run, ctx, salts, h);
+	run->ops->sync(db);
+	bench_disk_bytes(run->dir, true);
+	bench_finish(run, db, &mark, done, 0, h);
+
+	scan.salts = salts;
+	run->ops->scan(ctx, NULL, 0, UINT64_MAX, &scan);
+	if (scan.nr != nr || scan.bad || scan.id_sum != nr * (nr - 1) / 2)
+		bench_die("%s: of %lu entries %lu are there at the end, %lu of them wrong",
+			  run->ops->name, nr, scan.nr, scan.bad);
+	run->ops->ctx_close(ctx);
+	run->ops->close(db);
+	free(salts);
+	free(h);
+}
