@@ -122,6 +122,8 @@ bool bench_entry_ok(const void *key, const void *val, uint32_t len);
 
 /* Key of number id: 16 hexadecimal digits; hashed: in no relation to the order of numbers. */
 void bench_key(void *key, uint64_t id, bool hashed);
+/* Hashed keys are in the order of these. */
+uint64_t bench_key_order(uint64_t id);
 /* len >= 16. salt tells apart the values that a key has had. */
 void bench_value(void *val, uint32_t len, uint64_t id, uint64_t salt);
 bool bench_value_ok(const void *val, uint32_t len, uint64_t id, uint64_t salt);
@@ -142,6 +144,8 @@ struct bench_scan {
 	uint64_t salts_nr;
 	/* Any salt will do: values that several threads have written. */
 	bool any_salt;
+	/* Verify hashed keys and values in full. */
+	bool whole;
 	uint64_t nr, bad, id_sum, first_id;
 	uint64_t hi, lo; /* previous key */
 };
@@ -165,11 +169,8 @@ static inline void bench_visit(struct bench_scan *s, const void *key, size_t key
 	after = hi > s->hi || (hi == s->hi && lo > s->lo);
 	if (s->salts && id < s->salts_nr)
 		salt = s->salts[id];
-	if (s->any_salt)
-		s->bad += !bench_entry_ok(key, val, (uint32_t)val_len) ||
-			  (s->nr && after == s->reverse);
-	else
-		s->bad += (tail != bench_tail(id, salt)) | (s->nr && after == s->reverse);
+	s->bad += (tail != bench_tail(id, salt) && !s->any_salt) | (s->nr && after == s->reverse) |
+		  (s->whole && !bench_entry_ok(key, val, (uint32_t)val_len));
 	if (!s->nr)
 		s->first_id = id;
 	s->hi = hi;
@@ -263,6 +264,7 @@ struct bench_workload {
 	uint32_t val_len;
 	unsigned int batch, threads;
 	bool hashed, reverse, same;
+	bool in_order; /* the data set is loaded in the order of its keys */
 	enum bench_pick pick;
 	struct bench_mix mix;
 	double seconds; /* at scale 1; 0: as long as it takes */
@@ -349,9 +351,10 @@ void bench_timed_mget(struct bench_run *run);
 void bench_ycsb(struct bench_run *run);
 void bench_churn(struct bench_run *run);
 void bench_tight_get(struct bench_run *run);
-/* Entries first .. first + nr - 1 through an open store, batches of 1000. */
-void bench_fill(void *ctx, const struct bench_ops *ops, uint64_t first, uint64_t nr,
-		uint32_t val_len, bool hashed);
+/* Entries first .. first + nr - 1 through an open store, hashed keys, batches of 1000. */
+void bench_fill(void *ctx, const struct bench_ops *ops, uint64_t first, uint64_t nr, uint32_t val_len);
+/* Entries 0 .. nr - 1 in the order of their keys. */
+void bench_fill_in_order(void *ctx, const struct bench_ops *ops, uint64_t nr, uint32_t val_len);
 
 /* ---- floors (floor.c): no store can be faster, on this machine, in this run -------------------- */
 

@@ -11,6 +11,7 @@
 #include "bench.h"
 
 #define MEMTABLE_BYTES (64u << 20)
+#define TIGHT_SHARE 8 /* of the cache, for a memtable in tight memory */
 #define TABLE_BYTES (8u << 20)
 #define OPEN_FILES 2000
 #define BLOOM_BITS_PER_KEY 10
@@ -24,11 +25,8 @@ struct db {
 	leveldb_readoptions_t *read;
 };
 
-static void check(char *err, const char *call)
-{
-	if (err)
-		bench_die("leveldb: %s: %s", call, err);
-}
+#define LSM(name) leveldb_##name
+#include "tests/bench/lsm.h"
 
 static const char *version(void)
 {
@@ -46,7 +44,9 @@ static void set_options(struct db *db, const struct bench_opts *opts)
 	db->cache = leveldb_cache_create_lru(opts->cache_bytes);
 	db->filter = leveldb_filterpolicy_create_bloom(BLOOM_BITS_PER_KEY);
 	leveldb_options_set_create_if_missing(o, 1);
-	leveldb_options_set_write_buffer_size(o, MEMTABLE_BYTES);
+	/* Opening fills one from the log. */
+	leveldb_options_set_write_buffer_size(o, opts->tight ? opts->cache_bytes / TIGHT_SHARE :
+									 MEMTABLE_BYTES);
 	leveldb_options_set_max_file_size(o, TABLE_BYTES);
 	leveldb_options_set_max_open_files(o, OPEN_FILES);
 	leveldb_options_set_compression(o, leveldb_snappy_compression);
@@ -86,39 +86,6 @@ static void d_close(void *p)
 	free(db);
 }
 
-static void *ctx_open(void *db)
-{
-	return db;
-}
-
-static void ctx_close(void *ctx)
-{
-	(void)ctx;
-}
-
-static void put(void *ctx, const struct bench_pair *p)
-{
-	struct db *db = ctx;
-	char *err = NULL;
-
-	leveldb_put(db->db, db->write, p->key, p->key_len, p->val, p->val_len, &err);
-	check(err, "leveldb_put");
-}
-
-static void put_batch(void *ctx, const struct bench_pair *p, unsigned int nr)
-{
-	leveldb_writebatch_t *batch = leveldb_writebatch_create();
-	struct db *db = ctx;
-	char *err = NULL;
-	unsigned int i;
-
-	for (i = 0; i < nr; i++)
-		leveldb_writebatch_put(batch, p[i].key, p[i].key_len, p[i].val, p[i].val_len);
-	leveldb_write(db->db, db->write, batch, &err);
-	check(err, "leveldb_write");
-	leveldb_writebatch_destroy(batch);
-}
-
 static int64_t get(void *ctx, const void *key, uint32_t key_len, void *buf, uint32_t cap)
 {
 	struct db *db = ctx;
@@ -134,52 +101,20 @@ static int64_t get(void *ctx, const void *key, uint32_t key_len, void *buf, uint
 	return (int64_t)len;
 }
 
-static void position(leveldb_iterator_t *it, const void *from, uint32_t from_len, bool reverse)
+/* There is no such seek. */
+static void seek_back(iterator *it, const void *from, uint32_t from_len)
 {
 	const char *key;
 	size_t len;
 
-	if (!from && reverse) {
+	leveldb_iter_seek(it, from, from_len);
+	if (!leveldb_iter_valid(it)) {
 		leveldb_iter_seek_to_last(it);
-	} else if (!from) {
-		leveldb_iter_seek_to_first(it);
-	} else {
-		leveldb_iter_seek(it, from, from_len);
-		if (!reverse)
-			return;
-		/* There is no seek to the last key <= from. */
-		if (!leveldb_iter_valid(it)) {
-			leveldb_iter_seek_to_last(it);
-			return;
-		}
-		key = leveldb_iter_key(it, &len);
-		if (len != from_len || memcmp(key, from, len))
-			leveldb_iter_prev(it);
+		return;
 	}
-}
-
-static uint64_t scan(void *ctx, const void *from, uint32_t from_len, uint64_t max,
-		     struct bench_scan *s)
-{
-	void (*step)(leveldb_iterator_t *it) = s->reverse ? leveldb_iter_prev : leveldb_iter_next;
-	struct db *db = ctx;
-	leveldb_iterator_t *it = leveldb_create_iterator(db->db, db->read);
-	size_t key_len, val_len;
-	const char *key, *val;
-	char *err = NULL;
-	uint64_t nr = 0;
-
-	for (position(it, from, from_len, s->reverse); leveldb_iter_valid(it); step(it)) {
-		key = leveldb_iter_key(it, &key_len);
-		val = leveldb_iter_value(it, &val_len);
-		bench_visit(s, key, key_len, val, val_len);
-		if (++nr == max)
-			break;
-	}
-	leveldb_iter_get_error(it, &err);
-	check(err, "leveldb_iter_next");
-	leveldb_iter_destroy(it);
-	return nr;
+	key = leveldb_iter_key(it, &len);
+	if (len != from_len || memcmp(key, from, len))
+		leveldb_iter_prev(it);
 }
 
 /* A synced commit takes all before it along: the removal of a key that is not there. */
@@ -194,7 +129,8 @@ static void d_sync(void *p)
 
 const struct bench_ops bench_leveldb = {
 	.name = "leveldb",
-	.config = "memtable 64 MiB, files of 8 MiB, LRU block cache, Bloom 10 bits, snappy",
+	.config = "memtable 64 MiB (tight memory: 1/8 of the cache), files of 8 MiB, "
+		  "LRU block cache, Bloom 10 bits, snappy",
 	.version = version,
 	.open = d_open,
 	.close = d_close,

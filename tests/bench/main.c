@@ -300,7 +300,10 @@ static void load_data(struct bench_run *run)
 	bench_make_dir(run->dir);
 	db = run->ops->open(run->dir, &run->opts);
 	ctx = run->ops->ctx_open(db);
-	bench_fill(ctx, run->ops, 0, run->entries, run->wl->val_len, true);
+	if (run->wl->in_order)
+		bench_fill_in_order(ctx, run->ops, run->entries, run->wl->val_len);
+	else
+		bench_fill(ctx, run->ops, 0, run->entries, run->wl->val_len);
 	run->ops->sync(db);
 	run->ops->ctx_close(ctx);
 	run->ops->close(db);

@@ -45,6 +45,8 @@ void bench_catch_signals(void)
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
+	/* Who reads our output may leave; the stores are removed all the same. */
+	signal(SIGPIPE, SIG_IGN);
 }
 
 static void child(struct bench_run *run, void (*fn)(struct bench_run *run), const char *group, int out)

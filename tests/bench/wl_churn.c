@@ -11,7 +11,7 @@
 
 #define OVERWRITES 5
 #define GET_EVERY 4
-#define CAP_NS 20000000000ull
+#define CAP_NS 15000000000ull
 #define CAP_CHECK_EVERY 1024
 
 static void put_next(struct bench_run *run, void *ctx, uint64_t id, uint32_t salt, struct bench_hist *h)
@@ -60,7 +60,8 @@ static uint64_t churn(struct bench_run *run, void *ctx, uint32_t *salts, struct 
 
 void bench_churn(struct bench_run *run)
 {
-	struct bench_scan scan = { .val_len = run->wl->val_len, .salts_nr = run->entries };
+	struct bench_scan scan = { .val_len = run->wl->val_len, .salts_nr = run->entries,
+				   .whole = true };
 	uint64_t nr = run->entries, done;
 	struct bench_hist *h = calloc(1, sizeof(*h));
 	uint32_t *salts = bench_zeros(nr);

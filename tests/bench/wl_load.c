@@ -20,6 +20,11 @@ struct batch {
 	char *vals;
 };
 
+/* A number, and where its key stands among all. */
+struct placed {
+	uint64_t place, id;
+};
+
 static struct batch *batch_new(unsigned int nr, uint32_t val_len)
 {
 	struct batch *b = calloc(1, sizeof(*b));
@@ -43,14 +48,17 @@ static void batch_free(struct batch *b)
 	free(b);
 }
 
-static void batch_generate(struct batch *b, unsigned int nr, uint64_t first, uint32_t val_len,
-			   bool hashed)
+/* Entry i of the batch gets the number ids[i], or first + i without ids. */
+static void batch_generate(struct batch *b, unsigned int nr, uint64_t first, const struct placed *ids,
+			   uint32_t val_len, bool hashed)
 {
 	unsigned int i;
+	uint64_t id;
 
 	for (i = 0; i < nr; i++) {
-		bench_key(b->keys[i], first + i, hashed);
-		bench_value(b->vals + (size_t)i * val_len, val_len, first + i, 0);
+		id = ids ? ids[first + i].id : first + i;
+		bench_key(b->keys[i], id, hashed);
+		bench_value(b->vals + (size_t)i * val_len, val_len, id, 0);
 	}
 }
 
@@ -59,18 +67,44 @@ static unsigned int next_batch(uint64_t left, unsigned int batch)
 	return left < batch ? (unsigned int)left : batch;
 }
 
-void bench_fill(void *ctx, const struct bench_ops *ops, uint64_t first, uint64_t nr,
-		uint32_t val_len, bool hashed)
+static void fill(void *ctx, const struct bench_ops *ops, uint64_t first, const struct placed *ids,
+		 uint64_t nr, uint32_t val_len)
 {
 	struct batch *b = batch_new(BENCH_BATCH_MAX, val_len);
 	unsigned int n;
 
 	for (; nr; nr -= n, first += n) {
 		n = next_batch(nr, BENCH_BATCH_MAX);
-		batch_generate(b, n, first, val_len, hashed);
+		batch_generate(b, n, first, ids, val_len, true);
 		ops->put_batch(ctx, b->pairs, n);
 	}
 	batch_free(b);
+}
+
+void bench_fill(void *ctx, const struct bench_ops *ops, uint64_t first, uint64_t nr, uint32_t val_len)
+{
+	fill(ctx, ops, first, NULL, nr, val_len);
+}
+
+static int compare_places(const void *a, const void *b)
+{
+	uint64_t x = ((const struct placed *)a)->place, y = ((const struct placed *)b)->place;
+
+	return x < y ? -1 : x > y;
+}
+
+void bench_fill_in_order(void *ctx, const struct bench_ops *ops, uint64_t nr, uint32_t val_len)
+{
+	struct placed *ids = malloc(nr * sizeof(*ids));
+	uint64_t i;
+
+	if (!ids)
+		bench_die("out of memory");
+	for (i = 0; i < nr; i++)
+		ids[i] = (struct placed){ bench_key_order(i), i };
+	qsort(ids, nr, sizeof(*ids), compare_places);
+	fill(ctx, ops, 0, ids, nr, val_len);
+	free(ids);
 }
 
 /* The measured part. Returns how many entries went in. */
@@ -82,7 +116,7 @@ static uint64_t load(struct bench_run *run, void *ctx, struct batch *b, struct b
 
 	while (done < run->entries) {
 		n = next_batch(run->entries - done, wl->batch);
-		batch_generate(b, n, done, wl->val_len, wl->hashed);
+		batch_generate(b, n, done, NULL, wl->val_len, wl->hashed);
 		before = bench_now_ns();
 		if (wl->batch == 1)
 			run->ops->put(ctx, b->pairs);

@@ -34,9 +34,9 @@ static void load_and_die(struct bench_run *run)
 	uint64_t half = run->entries / 2;
 	void *db = run->ops->open(run->dir, &run->opts), *ctx = run->ops->ctx_open(db);
 
-	bench_fill(ctx, run->ops, 0, half, run->wl->val_len, true);
+	bench_fill(ctx, run->ops, 0, half, run->wl->val_len);
 	run->ops->sync(db);
-	bench_fill(ctx, run->ops, half, run->entries - half, run->wl->val_len, true);
+	bench_fill(ctx, run->ops, half, run->entries - half, run->wl->val_len);
 	kill(getpid(), SIGKILL);
 	for (;;)
 		pause();

@@ -121,7 +121,7 @@ static void *open_fresh(struct bench_run *run, uint64_t preload)
 	run->private_before = bench_private_bytes();
 	db = run->ops->open(run->dir, &run->opts);
 	ctx = run->ops->ctx_open(db);
-	bench_fill(ctx, run->ops, 0, preload, run->wl->val_len, true);
+	bench_fill(ctx, run->ops, 0, preload, run->wl->val_len);
 	run->ops->ctx_close(ctx);
 	run->ops->sync(db);
 	return db;
@@ -171,7 +171,7 @@ static uint64_t op_put_batch(struct bench_worker *w)
 static void verify_writes(struct bench_run *run, void *ctx, uint64_t preload)
 {
 	struct bench_scan scan = { .val_len = run->wl->val_len, .salts = salts,
-				   .salts_nr = run->entries };
+				   .salts_nr = run->entries, .whole = true };
 	uint64_t id, nr = 0, id_sum = 0;
 
 	for (id = 0; id < run->entries; id++) {

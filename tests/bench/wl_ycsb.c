@@ -143,7 +143,8 @@ static uint64_t op_mixed(struct bench_worker *w)
 static void verify(struct bench_run *run, void *db)
 {
 	struct bench_scan scan = { .val_len = run->wl->val_len, .salts = salts,
-				   .salts_nr = run->entries, .any_salt = !salts };
+				   .salts_nr = run->entries, .any_salt = !salts,
+				   .whole = true };
 	void *ctx = run->ops->ctx_open(db);
 	uint64_t nr = next_id;
 
