@@ -151,8 +151,7 @@ static void d_sync(void *p)
 const struct bench_ops bench_rocksdb = {
 	.name = "rocksdb",
 	.config = "WAL on, memtables 3 x 64 MiB (tight memory: 1/8 of the cache each), LRU block "
-		  "cache, Bloom 10 bits, LZ4, dynamic levels, "
-		  "2 background jobs",
+		  "cache, Bloom 10 bits, LZ4, dynamic levels, 2 background jobs",
 	.version = version,
 	.open = d_open,
 	.close = d_close,
