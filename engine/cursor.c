@@ -16,7 +16,9 @@ struct kv_cursor {
 	bool valid;
 	bool damaged; /* a leaf could not be read; resume is where the next one begins */
 	u32 resume_len;
-	u32 slot;
+	u32 nr, slot;
+	bool from_inside, to_inside; /* all keys of the page are on the right side of the bound */
+	u32 prefix_len;		     /* bytes of key that all keys of the page share */
 	u8 *key; /* of the position */
 	u32 key_len;
 	u8 *from, *to;
@@ -99,17 +101,50 @@ int kv_cursor_bounds(kv_cursor *c, const void *from, size_t from_len, const void
 	return 0;
 }
 
+/* Copy a leaf; what all of its entries have in common is found out once. */
+static int leaf_copy(kv_cursor *c, enum kve_seek seek, const void *key, u32 len)
+{
+	int err = kve_leaf_copy(c->tree, c->read->gen, seek, key, len, c->page);
+	const u8 *lower, *upper;
+	u32 lower_len, upper_len;
+
+	if (err)
+		return err;
+	c->nr = kve_node_nr(c->page);
+	lower = kvf_page_lower(c->page, c->db->geo.frame, &lower_len);
+	upper = kvf_page_upper(c->page, c->db->geo.frame, &upper_len);
+	c->from_inside = !c->from_len ||
+			 (lower && kvf_key_compare(lower, lower_len, c->from, c->from_len) >= 0);
+	c->to_inside = !c->to_len || (upper && kvf_key_compare(upper, upper_len, c->to, c->to_len) <= 0);
+	c->prefix_len = le16_to_cpu(((struct kvf_page *)c->page)->prefix_len);
+	if (c->prefix_len)
+		memcpy(c->key, lower, c->prefix_len);
+	return 0;
+}
+
 /* The slot is the position, if it is within the bounds. */
 static int settle(kv_cursor *c)
 {
+	u32 len = le16_to_cpu(kvf_page_slots(c->page)[c->slot].suffix_len);
+
 	c->valid = false;
-	c->key_len = kvf_page_key(c->page, c->db->geo.frame, c->slot, c->key);
-	if (c->from_len && kvf_key_compare(c->key, c->key_len, c->from, c->from_len) < 0)
+	memcpy(c->key + c->prefix_len, kvf_page_item(c->page, c->db->geo.frame, c->slot) + 1, len);
+	c->key_len = c->prefix_len + len;
+	if (!c->from_inside && kvf_key_compare(c->key, c->key_len, c->from, c->from_len) < 0)
 		return -KVE_not_found;
-	if (c->to_len && kvf_key_compare(c->key, c->key_len, c->to, c->to_len) >= 0)
+	if (!c->to_inside && kvf_key_compare(c->key, c->key_len, c->to, c->to_len) >= 0)
 		return -KVE_not_found;
 	c->valid = true;
 	return 0;
+}
+
+/* A step to the slot beside, in the copy that the cursor has: nothing can have happened to it. */
+static bool step_inside(kv_cursor *c, u32 slot)
+{
+	if (!c->valid || slot >= c->nr || c->db->process != kvp_process_id() || kvp_load(&c->read->expired))
+		return false;
+	c->slot = slot;
+	return !settle(c);
 }
 
 u64 kve_cursor_gen(const struct kv_cursor *c)
@@ -123,7 +158,7 @@ u64 kve_cursor_gen(const struct kv_cursor *c)
  */
 static int leaf_forward(kv_cursor *c, const void *key, u32 len)
 {
-	int err = kve_leaf_copy(c->tree, c->read->gen, KVE_SEEK_KEY, key, len, c->page);
+	int err = leaf_copy(c, KVE_SEEK_KEY, key, len);
 
 	c->damaged = false;
 	if (!err || err == -KVE_not_found || err == -KVE_no_memory)
@@ -151,7 +186,7 @@ static int leaf_next(kv_cursor *c)
 		if (err)
 			return err;
 		c->slot = 0;
-		if (kve_node_nr(c->page))
+		if (c->nr)
 			return settle(c);
 	}
 }
@@ -167,11 +202,11 @@ static int leaf_prev(kv_cursor *c)
 		if (!lower)
 			return -KVE_not_found;
 		memcpy(c->key, lower, len);
-		err = kve_leaf_copy(c->tree, c->read->gen, KVE_SEEK_BEFORE, c->key, len, c->page);
+		err = leaf_copy(c, KVE_SEEK_BEFORE, c->key, len);
 		if (err)
 			return err;
-		if (kve_node_nr(c->page)) {
-			c->slot = kve_node_nr(c->page) - 1;
+		if (c->nr) {
+			c->slot = c->nr - 1;
 			return settle(c);
 		}
 	}
@@ -201,7 +236,7 @@ static int seek_ge(kv_cursor *c, const void *key, u32 len)
 	if (err)
 		return err;
 	c->slot = kve_node_search(c->page, c->db->geo.frame, key, len, &exact);
-	return c->slot < kve_node_nr(c->page) ? settle(c) : leaf_next(c);
+	return c->slot < c->nr ? settle(c) : leaf_next(c);
 }
 
 /* Last entry < key (or <= key). */
@@ -209,8 +244,7 @@ static int seek_below(kv_cursor *c, const void *key, u32 len, bool equal)
 {
 	bool exact;
 	u32 i;
-	int err = kve_leaf_copy(c->tree, c->read->gen, equal ? KVE_SEEK_KEY : KVE_SEEK_BEFORE, key, len,
-				c->page);
+	int err = leaf_copy(c, equal ? KVE_SEEK_KEY : KVE_SEEK_BEFORE, key, len);
 
 	if (err)
 		return err;
@@ -239,9 +273,9 @@ int kv_cursor_last(kv_cursor *c)
 	if (!err && c->to_len) {
 		err = seek_below(c, c->to, c->to_len, false);
 	} else if (!err) {
-		err = kve_leaf_copy(c->tree, c->read->gen, KVE_SEEK_LAST, NULL, 0, c->page);
-		if (!err && kve_node_nr(c->page)) {
-			c->slot = kve_node_nr(c->page) - 1;
+		err = leaf_copy(c, KVE_SEEK_LAST, NULL, 0);
+		if (!err && c->nr) {
+			c->slot = c->nr - 1;
 			err = settle(c);
 		} else if (!err) {
 			err = leaf_prev(c);
@@ -289,40 +323,44 @@ static int resume(kv_cursor *c)
 	if (err)
 		return err;
 	c->slot = 0;
-	return kve_node_nr(c->page) ? settle(c) : leaf_next(c);
+	return c->nr ? settle(c) : leaf_next(c);
 }
 
 int kv_cursor_next(kv_cursor *c)
 {
 	bool was = c->valid;
-	int err = move_begin(c);
+	u32 slot = c->slot;
+	int err;
 
+	if (kvp_likely(step_inside(c, slot + 1)))
+		return 0;
+	err = move_begin(c);
 	if (!err && c->damaged)
 		err = resume(c);
 	else if (!err && !was)
 		err = kve_fail(c->db, KVE_invalid, "the cursor has no position");
-	else if (!err && c->slot + 1 < kve_node_nr(c->page)) {
-		c->slot++;
-		err = settle(c);
-	} else if (!err) {
+	else if (!err && slot + 1 < c->nr)
+		err = -KVE_not_found; /* the next one is behind the bound */
+	else if (!err)
 		err = leaf_next(c);
-	}
 	return move_end(c, err);
 }
 
 int kv_cursor_prev(kv_cursor *c)
 {
 	bool was = c->valid;
-	int err = move_begin(c);
+	u32 slot = c->slot;
+	int err;
 
+	if (kvp_likely(step_inside(c, slot - 1)))
+		return 0;
+	err = move_begin(c);
 	if (!err && !was)
 		err = kve_fail(c->db, KVE_invalid, "the cursor has no position");
-	else if (!err && c->slot) {
-		c->slot--;
-		err = settle(c);
-	} else if (!err) {
+	else if (!err && slot)
+		err = -KVE_not_found; /* the one before is below the bound */
+	else if (!err)
 		err = leaf_prev(c);
-	}
 	return move_end(c, err);
 }
 
@@ -353,15 +391,17 @@ static int poison_check(kv_cursor *c, const struct kve_entry *e)
 
 int kv_cursor_key(kv_cursor *c, const void **key, size_t *key_len)
 {
-	int err = kve_enter(c->db, false);
+	int err;
 
-	if (!err && !c->valid)
+	if (kvp_likely(c->valid && c->db->process == kvp_process_id())) {
+		*key = c->key;
+		*key_len = c->key_len;
+		return 0;
+	}
+	err = kve_enter(c->db, false);
+	if (!err)
 		err = kve_fail(c->db, KVE_invalid, "the cursor has no position");
-	if (err)
-		return kve_return(c->db, err);
-	*key = c->key;
-	*key_len = c->key_len;
-	return 0;
+	return kve_return(c->db, err);
 }
 
 int kv_cursor_value_len(kv_cursor *c, uint64_t *value_len)
@@ -385,12 +425,28 @@ static int value_room(kv_cursor *c, size_t bytes)
 	return c->value ? 0 : -KVE_no_memory;
 }
 
+/* A plain inline value stands in the copy of the leaf. */
+static bool value_inside(kv_cursor *c, const void **value, size_t *value_len)
+{
+	u32 len;
+	u8 flags;
+
+	if (!c->valid || c->db->process != kvp_process_id())
+		return false;
+	*value = kvf_page_cell(c->page, c->db->geo.frame, c->slot, &len, &flags);
+	*value_len = len;
+	return !(flags & (KVF_CELL_KIND | KVF_CELL_EXT | KVF_CELL_POISON)) && !kvp_load(&c->read->expired);
+}
+
 int kv_cursor_value(kv_cursor *c, const void **value, size_t *value_len)
 {
 	struct kve_entry e;
 	const u8 *bytes;
-	int err = entry_at(c, &e, &bytes);
+	int err;
 
+	if (kvp_likely(value_inside(c, value, value_len)))
+		return 0;
+	err = entry_at(c, &e, &bytes);
 	if (!err)
 		err = poison_check(c, &e);
 	if (err)

@@ -512,6 +512,9 @@ enum kve_seek { KVE_SEEK_KEY, KVE_SEEK_BEFORE, KVE_SEEK_LAST };
  */
 int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page);
 
+/* Does a leaf hold the keys that are looked for? */
+bool kve_leaf_fits(const u8 *page, u32 frame, enum kve_seek seek, const void *key, u32 len);
+
 /* fn for each entry with key >= from, until it returns non-zero, which is passed on. page: a frame's
  * bytes for use in between; fn may change the tree. */
 int kve_tree_each(struct kv_tree *t, u64 gen, const void *from, u32 len, u8 *page,
@@ -588,12 +591,13 @@ static inline bool kve_op_frees(const struct kve_op *op)
 		*(const u8 *)op->key == KVF_OBJECT_DOOMED);
 }
 
-/* Everything that may fail: leaf in memory, shadows, frames to split. Writer lock. */
+/* Everything that may fail: leaf in memory, shadows, frames to split. near: a pinned leaf that may be the one
+ * already, or NULL. Writer lock. */
 struct kve_reserve {
 	struct kve_frame *inner, *leaf; /* spare frames, linked by next */
 	u32 inner_nr, leaf_nr;
 };
-int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs);
+int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_frame *near, struct kve_reserve *rs);
 int kve_reserve_fill(struct kv_db *db, struct kve_reserve *rs, u32 leaves, u32 inners);
 void kve_reserve_drop(struct kv_db *db, struct kve_reserve *rs);
 /* Cannot fail after a successful prepare. Tree lock exclusive. */

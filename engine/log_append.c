@@ -177,7 +177,7 @@ static int make_room(struct kv_db *db, const struct kve_op *op, bool privileged)
 	u32 bytes = (u32)kvf_record_bytes(0, op->key_len, op->value_len);
 	u32 end = log->pos.offset + bytes + kve_log_seal_room(db, op->separated ? 1 : 0);
 	u32 step = KVF_MAX(db->geo.segment / 8, db->geo.block);
-	int err;
+	int err = 0;
 
 	if (end > db->geo.segment) {
 		err = kve_log_switch(db, privileged);
@@ -185,10 +185,11 @@ static int make_room(struct kv_db *db, const struct kve_op *op, bool privileged)
 			return err;
 		end = log->pos.offset + bytes + kve_log_seal_room(db, 1);
 	}
-	end = (u32)KVF_MIN(KVF_ROUND_UP(end, step), (u64)db->geo.segment);
-	err = kve_segment_back(db, log->pos.segment, end);
-	if (!err)
-		log->backed = KVF_MAX(log->backed, end);
+	if (end > log->backed) {
+		end = (u32)KVF_MIN(KVF_ROUND_UP(end, step), (u64)db->geo.segment);
+		err = kve_segment_back(db, log->pos.segment, end);
+		log->backed = err ? log->backed : end;
+	}
 	if (!err && op->separated)
 		err = kve_log_entry_add(log, log->pos.offset, bytes);
 	return err;

@@ -203,8 +203,7 @@ int kve_tree_leaf(struct kv_tree *t, const void *key, u32 len, struct kve_frame 
 	return -KVE_no_memory;
 }
 
-/* Does a leaf hold the keys that were looked for? */
-static bool leaf_fits(const u8 *page, u32 frame, enum kve_seek seek, const void *key, u32 len)
+bool kve_leaf_fits(const u8 *page, u32 frame, enum kve_seek seek, const void *key, u32 len)
 {
 	u32 lower_len, upper_len;
 	const u8 *lower = kvf_page_lower(page, frame, &lower_len);
@@ -231,7 +230,7 @@ static int private_descent(struct kv_tree *t, enum kve_seek seek, const void *ke
 			return err;
 		level = ((struct kvf_page *)page)->level;
 		if (!level)
-			return leaf_fits(page, t->db->geo.frame, seek, key, len) ? 0 :
+			return kve_leaf_fits(page, t->db->geo.frame, seek, key, len) ? 0 :
 			       misfit(t, le64_to_cpu(ref.block0));
 		child_ref(&ref, page, t->db->geo.frame, child_index(page, t->db->geo.frame, seek, key, len));
 		level--;

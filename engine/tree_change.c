@@ -415,6 +415,13 @@ static int room_prepare(struct kv_db *db, struct kve_frame *leaf, u32 need, stru
 	return err;
 }
 
+/* Is a pinned leaf still the one for the key? Fences tell, as long as it is part of the tree. */
+static bool leaf_covers(const struct kve_frame *leaf, const struct kve_op *op)
+{
+	return leaf->tree == op->tree && !leaf->zombie &&
+	       kve_leaf_fits(leaf->page, op->tree->db->geo.frame, KVE_SEEK_KEY, op->key, op->key_len);
+}
+
 /* What the key holds now: for conditions, and for a large value that must be deleted with it. */
 static void old_state(struct kv_db *db, struct kve_op *op)
 {
@@ -435,7 +442,26 @@ static void old_state(struct kv_db *db, struct kve_op *op)
 		op->old_object = le64_to_cpu(e.object.object);
 }
 
-int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs)
+/* The leaf of an operation, pinned. near: that of the one before, where keys in order find theirs. */
+static int leaf_bring(struct kv_db *db, struct kve_op *op, struct kve_frame *near)
+{
+	int err;
+
+	if (near && leaf_covers(near, op)) {
+		kvp_add(&near->pins, 1u);
+		op->leaf = near;
+		return 0;
+	}
+	err = kve_tree_leaf(op->tree, op->key, op->key_len, &op->leaf);
+	if (!err && !op->leaf) {
+		err = root_make(db, op->tree);
+		if (!err)
+			err = kve_tree_leaf(op->tree, op->key, op->key_len, &op->leaf);
+	}
+	return err;
+}
+
+int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_frame *near, struct kve_reserve *rs)
 {
 	struct kve_frame *leaf;
 	struct kve_cell cell;
@@ -444,15 +470,10 @@ int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs)
 
 	err = kve_head_prepare(db, op->tree);
 	if (!err)
-		err = kve_tree_leaf(op->tree, op->key, op->key_len, &leaf);
-	if (!err && !leaf) {
-		err = root_make(db, op->tree);
-		if (!err)
-			err = kve_tree_leaf(op->tree, op->key, op->key_len, &leaf);
-	}
+		err = leaf_bring(db, op, near);
 	if (err)
 		return err;
-	op->leaf = leaf;
+	leaf = op->leaf;
 	old_state(db, op);
 	err = kve_frame_prepare(db, leaf);
 	if (err)
@@ -486,13 +507,16 @@ void kve_op_cell(const struct kve_op *op, struct kve_cell *cell)
 		cell->flags |= KVF_CELL_POISON;
 }
 
-/* The leaf of a key; all of its path is in memory. */
-static struct kve_frame *leaf_resident(struct kv_tree *t, const void *key, u32 len)
+/* The leaf of an operation; all of its path is in memory. It was found before, unless it has been split. */
+static struct kve_frame *leaf_resident(const struct kve_op *op)
 {
+	const struct kv_tree *t = op->tree;
 	struct kve_frame *f = t->head.root;
 
+	if (op->leaf && leaf_covers(op->leaf, op))
+		return op->leaf;
 	while (f && f->level)
-		f = f->kids[kve_node_child(f->page, t->db->geo.frame, key, len)];
+		f = f->kids[kve_node_child(f->page, t->db->geo.frame, op->key, op->key_len)];
 	KVP_ASSERT(f);
 	return f;
 }
@@ -533,7 +557,7 @@ static void apply_put(struct kv_db *db, struct kve_op *op, struct kve_reserve *r
 
 	kve_op_cell(op, &cell);
 	for (tries = 0; tries < 4; tries++) {
-		f = leaf_resident(op->tree, op->key, op->key_len);
+		f = leaf_resident(op);
 		i = kve_node_search(f->page, frame, op->key, op->key_len, &exact);
 		kve_change_begin(f);
 		if (exact) {
@@ -563,7 +587,7 @@ static void apply_put(struct kv_db *db, struct kve_op *op, struct kve_reserve *r
 
 static void apply_delete(struct kv_db *db, struct kve_op *op)
 {
-	struct kve_frame *f = leaf_resident(op->tree, op->key, op->key_len);
+	struct kve_frame *f = leaf_resident(op);
 	bool exact;
 	u32 i;
 
@@ -600,7 +624,7 @@ void kve_op_apply(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs)
 int kve_tree_apply(struct kv_db *db, struct kve_op *op)
 {
 	struct kve_reserve rs = { .leaf = NULL };
-	int err = kve_op_prepare(db, op, &rs);
+	int err = kve_op_prepare(db, op, NULL, &rs);
 
 	if (!err) {
 		kvp_rwsem_down_write(&db->tree_lock);

@@ -167,7 +167,7 @@ static int prepare_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_
 			continue;
 		if (ops[i].kind != KVF_RECORD_DELETE && !(ops[i].flags & KVF_RECORD_OBJECT))
 			ops[i].separated = kve_separate(db, ops[i].key_len, ops[i].value_len);
-		err = kve_op_prepare(db, &ops[i], rs);
+		err = kve_op_prepare(db, &ops[i], i ? ops[i - 1].leaf : NULL, rs);
 		/* Leaves count, not operations: those pinned before have more pins. */
 		if (!err && kvp_load(&ops[i].leaf->pins) == 1 && ++pins > most)
 			err = -KVE_txn_too_big;
@@ -195,7 +195,7 @@ static int doom_objects(struct kv_db *db, const struct kve_op *ops, u32 nr, stru
 		out[n].key_len = KVE_OBJECT_ROW_BYTES;
 		out[n].value = keys;
 		keys += KVE_OBJECT_KEY_BYTES;
-		err = kve_op_prepare(db, &out[n], rs);
+		err = kve_op_prepare(db, &out[n], NULL, rs);
 		n++;
 	}
 	return err;
