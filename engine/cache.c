@@ -100,7 +100,8 @@ static struct kve_frame *descriptor_get(struct kv_db *db)
 	kvp_mutex_unlock(&c->lock);
 	if (f) {
 		every = f->every;
-		memset(&f->parent, 0, sizeof(*f) - offsetof(struct kve_frame, parent));
+		memset((u8 *)f + offsetof(struct kve_frame, parent), 0,
+		       sizeof(*f) - offsetof(struct kve_frame, parent));
 		f->every = every;
 		return f;
 	}
@@ -219,6 +220,11 @@ void kve_frame_touch(struct kve_frame *f)
 
 /* ---- eviction: tree lock exclusive -------------------------------------------------------------- */
 
+static u64 frames_in_use(const struct kve_cache *c)
+{
+	return kvp_load(&c->frames) + kvp_load(&c->shadows);
+}
+
 static bool evictable(const struct kve_frame *f)
 {
 	return !f->dirty && !f->zombie && !f->shadow && f->refs == 1 && !f->kids_nr &&
@@ -255,7 +261,7 @@ static void evict_round(struct kv_db *db, u64 target)
 	kvp_rwsem_down_write(&db->tree_lock);
 	steps = c->clocked;
 	f = c->clock;
-	while (f && steps-- && c->frames + c->shadows > target) {
+	while (f && steps-- && frames_in_use(c) > target) {
 		next = f->next == f ? NULL : f->next;
 		if (evictable(f)) {
 			hot = kvp_load(&f->hot);
@@ -281,11 +287,6 @@ void kve_cache_shrink(struct kv_db *db, u32 count)
 }
 
 /* ---- when the system is short of memory ------------------------------------------------------------ */
-
-static u64 frames_in_use(const struct kve_cache *c)
-{
-	return kvp_load(&c->frames) + kvp_load(&c->shadows);
-}
 
 void kve_cache_reclaim(struct kv_db *db)
 {
@@ -373,7 +374,7 @@ int kve_page_read(struct kv_db *db, u32 tree, const char *name, const struct kvf
 	u32 len = le32_to_cpu(ref->blocks) << db->geo.block_shift;
 	int err, finding, first;
 
-	finding = kvf_ref_verify(ref, &db->geo, db->dev->size >> db->geo.segment_shift);
+	finding = kvf_ref_verify(ref, &db->geo, kvp_load(&db->dev->size) >> db->geo.segment_shift);
 	if (finding)
 		return kve_fail(db, KVE_corrupt_page, "ref to block %llu (tree '%s'): %s; run "
 				"'kvs-fsck -n %s'", block[0], name, kvf_finding_text(finding),

@@ -320,7 +320,7 @@ void kve_node_fetch(const void *page, u32 frame, u32 i, struct kve_fetch *out, v
 	out->flags = it.flags;
 	out->len = KVF_MIN((u32)le16_to_cpu(it.cell_len), avail - skip);
 	if ((it.flags & (KVF_CELL_KIND | KVF_CELL_EXT)) == KVF_CELL_INLINE) {
-		if (out->len <= cap)
+		if (out->len && out->len <= cap)
 			kve_racy_copy(buf, item + skip, out->len);
 	} else {
 		kve_racy_copy(out->cell, item + skip, KVF_MIN(out->len, (u32)sizeof(out->cell)));

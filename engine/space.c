@@ -69,12 +69,13 @@ int kve_space_extend(struct kv_db *db, u32 nr)
 		sp->seg = seg;
 		sp->cap = cap;
 	}
-	for (; sp->nr < nr; kvp_store(&sp->nr, sp->nr + 1)) { /* read without lock by space_need() */
+	while (sp->nr < nr) {
 		memset(&sp->seg[sp->nr], 0, sizeof(*sp->seg));
 		if (sp->nr >= KVF_SEG_FIRST) {
 			sp->seg[sp->nr].row_dirty = true;
 			sp->free_nr++;
 		}
+		kvp_store(&sp->nr, sp->nr + 1); /* read without lock by space_need() */
 	}
 	return 0;
 }

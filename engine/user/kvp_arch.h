@@ -113,7 +113,7 @@ static inline u64 kvp_xxh64_zeroed(const void *data, size_t len, size_t off)
 
 /* Threads take numbers in turn when they first ask: thread.c. */
 #define KVP_SLOTS 32
-extern _Thread_local unsigned int kvp_thread_slot;
+extern _Thread_local unsigned int kvp_thread_slot __attribute__((tls_model("initial-exec")));
 unsigned int kvp_slot_take(void);
 static inline unsigned int kvp_slot(void)
 {
