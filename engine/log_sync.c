@@ -149,6 +149,7 @@ static int sync_group(struct kv_db *db)
  * The threads of the last group are on their way back: together with those here they make one large group,
  * where two that alternate would need twice the syncs. A lone thread never waits.
  */
+static void crew_wait(struct kve_log *log) KVP_REQUIRES(log->sync);
 static void crew_wait(struct kve_log *log)
 {
 	u64 start = kvp_monotonic_ns(), patience = KVF_MIN(log->sync_ns, (u64)PATIENCE_NS);
@@ -161,9 +162,9 @@ static void crew_wait(struct kve_log *log)
 }
 
 /* Close the group that is open, write for it, wake it. */
-static int lead(struct kv_db *db)
+static int lead(struct kv_db *db, struct kve_log *log) KVP_REQUIRES(log->sync);
+static int lead(struct kv_db *db, struct kve_log *log)
 {
-	struct kve_log *log = &db->log;
 	u32 crew, group = log->group;
 	u64 start;
 	int err;
@@ -209,7 +210,7 @@ int kve_log_sync(struct kv_db *db, u64 lsn)
 		else if (log->leading)
 			kvp_cond_wait(&log->done[group % 2], &log->sync);
 		else
-			err = lead(db);
+			err = lead(db, log);
 	}
 	if (group == log->group) {
 		/* The sync of the group before was enough: another one has to lead. */

@@ -169,7 +169,7 @@ static inline void bench_visit(struct bench_scan *s, const void *key, size_t key
 	after = hi > s->hi || (hi == s->hi && lo > s->lo);
 	if (s->salts && id < s->salts_nr)
 		salt = s->salts[id];
-	s->bad += (tail != bench_tail(id, salt) && !s->any_salt) | (s->nr && after == s->reverse) |
+	s->bad += (tail != bench_tail(id, salt) && !s->any_salt) || (s->nr && after == s->reverse) ||
 		  (s->whole && !bench_entry_ok(key, val, (uint32_t)val_len));
 	if (!s->nr)
 		s->first_id = id;
