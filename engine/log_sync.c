@@ -184,7 +184,7 @@ static int lead(struct kv_db *db, struct kve_log *log)
 	log->crew = log->joined + crew;
 	log->leading = false;
 	kvp_cond_broadcast(&log->done[group % 2]);
-	if (log->joined)
+	if (log->joined && !KVP_BUG("lost-leader"))
 		kvp_cond_signal(&log->done[(group + 1) % 2]);
 	return err;
 }
@@ -215,7 +215,7 @@ int kve_log_sync(struct kv_db *db, u64 lsn)
 	if (group == log->group) {
 		/* The sync of the group before was enough: another one has to lead. */
 		log->joined--;
-		if (log->joined && !log->leading)
+		if (log->joined && !log->leading && !KVP_BUG("lost-leader"))
 			kvp_cond_signal(&log->done[group % 2]);
 	}
 	kvp_mutex_unlock(&log->sync);

@@ -3,7 +3,7 @@
  * test_api.c - kvengine.h on devices in memory and on files, default and tiny geometry: volumes,
  * options, statistics, health, a full volume, damage, errors and their texts. Operations and batches:
  * test_api_ops.c. Trees, cursors and read transactions: test_api_trees.c. Streams and large values:
- * test_api_stream.c. Threads: test_threads.c.
+ * test_api_stream.c. Threads: test_threads.c, test_groups.c.
  */
 #include "tests/unit/volume.h"
 

@@ -497,49 +497,6 @@ START_TEST(everything_at_once)
 }
 END_TEST
 
-/* Group commit: many synced putters share flushes. */
-static void synced_putter(struct world *w, unsigned int id)
-{
-	uint32_t key[2] = { id, 0 };
-
-	while (running(w)) {
-		key[1]++;
-		ok(kv_put(w->v.db, NULL, key, 8, key, 8, KV_SYNCED));
-		__atomic_store_n(&w->acked[id], key[1], __ATOMIC_SEQ_CST);
-	}
-}
-
-START_TEST(group_commit)
-{
-	struct world *w = calloc(1, sizeof(*w));
-	struct job jobs[8];
-	uint32_t key[2], i, got[2];
-	kv_stat_info st;
-	uint64_t puts = 0;
-	size_t len;
-
-	volume_make(&w->v, _i, NULL);
-	for (i = 0; i < 8; i++)
-		jobs[i] = (struct job){ .fn = synced_putter, .id = i };
-	run_jobs(w, jobs, 8, round_ms());
-	ok(kv_stat(w->v.db, &st));
-	for (i = 0; i < 8; i++)
-		puts += w->acked[i];
-	must(puts > 8);
-	if (_i == FILE_DEFAULT)
-		ck_assert_msg(st.syncs < puts, "%llu syncs of %llu puts", (unsigned long long)st.syncs,
-			      (unsigned long long)puts);
-	volume_crash(&w->v);
-	for (key[0] = 0; key[0] < 8; key[0]++)
-		for (key[1] = 1; key[1] <= w->acked[key[0]]; key[1]++) {
-			ok(kv_get_into(w->v.db, NULL, key, 8, got, 8, &len));
-			must(len == 8 && !memcmp(got, key, 8));
-		}
-	volume_end(&w->v);
-	free(w);
-}
-END_TEST
-
 /* Exactly one of many wins each key, each tree; increments are exact. row K6 row K12 */
 static void racer(struct world *w, unsigned int id)
 {
@@ -623,10 +580,6 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 400); /* a sanitizer on a busy machine */
 	tcase_add_loop_test(t, one_wins, 0, WORLDS);
 	tcase_add_loop_test(t, everything_at_once, 0, WORLDS);
-	suite_add_tcase(s, t);
-	t = tcase_create("groups");
-	tcase_set_timeout(t, 40); /* a watchdog: threads that wait for one another wait for ever */
-	tcase_add_loop_test(t, group_commit, 0, WORLDS);
 	suite_add_tcase(s, t);
 	return s;
 }
