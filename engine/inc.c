@@ -104,7 +104,7 @@ static int read_and_add(struct kv_db *db, struct kve_op *op)
 
 static int alone(struct kv_db *db, struct kve_op *op, bool kill_safe, u64 *lsn)
 {
-	int err = kve_credits(db, false);
+	int err = db->worker ? kve_credits(db, false) : 0;
 
 	if (err)
 		return err;
@@ -136,7 +136,9 @@ int kv_inc(kv_db *db, kv_tree *tree, const void *key, size_t key_len, int64_t de
 	op.tree = kve_tree_of(db, tree);
 	op.key_len = (u32)key_len;
 	durability = flags & 0xf ? (int)(flags & 0xf) : db->durability;
-	err = kve_commit_single(db, &op, 0, durability == KV_KILL_SAFE);
+	err = db->worker ? 0 : kve_credits(db, false);
+	if (!err)
+		err = kve_commit_single(db, &op, 0, durability == KV_KILL_SAFE);
 	lsn = op.lsn;
 	if (err == -KVE_restart)
 		err = alone(db, &op, durability == KV_KILL_SAFE, &lsn);

@@ -663,7 +663,8 @@ int kve_tree_gone(struct kv_db *db, struct kv_tree *t);
 
 /* Commit: all or nothing. durability 0: the volume's. Takes the writer lock unless held. */
 int kve_commit(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags);
-/* One change beside others. -KVE_restart: nothing has happened, do it the other way. */
+/* One change beside others. Without a worker after kve_credits. -KVE_restart: nothing has happened, do it the
+ * other way. */
 int kve_commit_single(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe);
 int kve_commit_locked(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u64 *lsn);
 /* Room in cache, log and volume before a transaction; waits for checkpoints. No lock held. */

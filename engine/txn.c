@@ -316,15 +316,18 @@ static int durability_of(const struct kv_db *db, u32 flags)
 
 static int commit_once(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u64 *lsn)
 {
-	int err;
+	bool frees = nr && kve_op_frees(&ops[0]);
+	int err = db->worker ? 0 : kve_credits(db, frees);
 
-	if (nr == 1) {
+	if (!err && nr == 1) {
 		err = kve_commit_single(db, ops, flags, durability_of(db, flags) == KV_KILL_SAFE);
 		*lsn = ops->lsn;
 		if (err != -KVE_restart)
 			return err;
+		err = 0;
 	}
-	err = kve_credits(db, nr && kve_op_frees(&ops[0]));
+	if (!err && db->worker)
+		err = kve_credits(db, frees);
 	if (err)
 		return err;
 	kvp_gate_close(&db->writer);

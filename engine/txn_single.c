@@ -122,14 +122,16 @@ static int change(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe
 	return 0;
 }
 
-/* Could it be a single change at all? Otherwise the other way does what is due, or fails with a reason. */
+/*
+ * Could it be a single change at all? It dirties nothing that was clean, so of what credits see to only the
+ * length of the log counts. Without a worker the caller has asked for them: then checkpoints come at the same
+ * places whichever way changes go.
+ */
 static bool single(struct kv_db *db, const struct kve_op *op)
 {
-	if ((op->kind != KVF_RECORD_PUT && op->kind != KVF_RECORD_DELETE) || op->flags ||
-	    op->tree->id < KVF_TREE_USER || op->value_len > BYTES_MAX ||
-	    kvp_load(&db->last_ckpt_pos) > db->checkpoint_bytes)
-		return false;
-	return db->worker || !kvp_load(&db->doomed);
+	return (op->kind == KVF_RECORD_PUT || op->kind == KVF_RECORD_DELETE) && !op->flags &&
+	       op->tree->id >= KVF_TREE_USER && op->value_len <= BYTES_MAX &&
+	       (!db->worker || kvp_load(&db->last_ckpt_pos) <= db->checkpoint_bytes);
 }
 
 int kve_commit_single(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe)

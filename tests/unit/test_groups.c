@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * test_groups.c - durable commits of several threads: they share syncs, none is forgotten, none waits for
- * ever. Threads come and go in waves of 1 to 8, most with a single put: a thread that comes while another one
- * writes has to be woken although nobody else comes after it. Meant for -fsanitize=thread as well. CONTRACT C1.
+ * ever. Threads come and go in waves of 1 to 8, most with a single put: one that comes while another writes
+ * has to be woken although nobody else comes after it. Meant for -fsanitize=thread as well. CONTRACT C1.
  */
 #include "tests/unit/volume.h"
 
