@@ -149,7 +149,7 @@ struct kve_frame *kve_frame_direct(struct kv_db *db, u8 level)
 
 struct kve_frame *kve_frame_new(struct kv_db *db, u8 level)
 {
-	if (kvp_load(&db->cache.frames) + kvp_load(&db->cache.shadows) >= db->cache.limit)
+	if (kve_frames_in_use(&db->cache) >= db->cache.limit)
 		kve_cache_shrink(db, EVICT_BATCH);
 	kve_values_yield(db);
 	return kve_frame_direct(db, level);
@@ -220,11 +220,6 @@ void kve_frame_touch(struct kve_frame *f)
 
 /* ---- eviction: tree lock exclusive -------------------------------------------------------------- */
 
-static u64 frames_in_use(const struct kve_cache *c)
-{
-	return kvp_load(&c->frames) + kvp_load(&c->shadows);
-}
-
 static bool evictable(const struct kve_frame *f)
 {
 	return !f->dirty && !f->zombie && !f->shadow && f->refs == 1 && !f->kids_nr &&
@@ -261,7 +256,7 @@ static void evict_round(struct kv_db *db, u64 target)
 	kvp_rwsem_down_write(&db->tree_lock);
 	steps = c->clocked;
 	f = c->clock;
-	while (f && steps-- && frames_in_use(c) > target) {
+	while (f && steps-- && kve_frames_in_use(c) > target) {
 		next = f->next == f ? NULL : f->next;
 		if (evictable(f)) {
 			hot = kvp_load(&f->hot);
@@ -291,13 +286,13 @@ void kve_cache_shrink(struct kv_db *db, u32 count)
 void kve_cache_reclaim(struct kv_db *db)
 {
 	struct kve_cache *c = &db->cache;
-	u64 wanted = kvp_load(&c->wanted), have = frames_in_use(c);
+	u64 wanted = kvp_load(&c->wanted), have = kve_frames_in_use(c);
 	u64 target = have > wanted ? have - wanted : 0;
 	int round;
 
 	kvp_sub(&c->wanted, wanted);
 	/* Inner pages go after their children, hot ones after a second look. */
-	for (round = 0; round < 4 && frames_in_use(c) > target; round++)
+	for (round = 0; round < 4 && kve_frames_in_use(c) > target; round++)
 		evict_round(db, target);
 	kve_values_shrink(db, wanted * db->geo.frame);
 	kvp_arena_trim(c->arena);

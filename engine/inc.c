@@ -135,7 +135,7 @@ int kv_inc(kv_db *db, kv_tree *tree, const void *key, size_t key_len, int64_t de
 		return kve_return(db, err);
 	op.tree = kve_tree_of(db, tree);
 	op.key_len = (u32)key_len;
-	durability = flags & 0xf ? (int)(flags & 0xf) : db->durability;
+	durability = kve_durability(db, flags);
 	err = db->worker ? 0 : kve_credits(db, false);
 	if (!err)
 		err = kve_commit_single(db, &op, 0, durability == KV_KILL_SAFE);

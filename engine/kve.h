@@ -178,7 +178,6 @@ struct kve_log {
 	u64 durable_lsn;
 	bool unsynced; /* plain writes since the last flush */
 	int place;     /* tail place with the newest durable tail, -1: none */
-	int soft_place;
 	u64 syncs;
 	/* sync lock */
 	struct kvp_mutex sync;
@@ -465,10 +464,15 @@ static inline void kve_kid_set(struct kve_frame *f, u32 i, struct kve_frame *kid
 	kvp_store_release(&f->kids[i], kid);
 }
 
-/* Bytes of pages in memory. */
+/* Pages in memory, older images included. */
+static inline u64 kve_frames_in_use(const struct kve_cache *c)
+{
+	return kvp_load(&c->frames) + kvp_load(&c->shadows);
+}
+
 static inline u64 kve_frames_bytes(const struct kv_db *db)
 {
-	return (kvp_load(&db->cache.frames) + kvp_load(&db->cache.shadows)) * db->geo.frame;
+	return kve_frames_in_use(&db->cache) * db->geo.frame;
 }
 
 /* Generation that a change made now belongs to: system trees are changed by the checkpoint. */
@@ -666,6 +670,11 @@ int kve_commit(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags);
 /* One change beside others. Without a worker after kve_credits. -KVE_restart: nothing has happened, do it the
  * other way. */
 int kve_commit_single(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe);
+/* What a writing call asks for: its flags, or the volume's own. */
+static inline int kve_durability(const struct kv_db *db, u32 flags)
+{
+	return flags & 0xf ? (int)(flags & 0xf) : db->durability;
+}
 int kve_commit_locked(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u64 *lsn);
 /* Room in cache, log and volume before a transaction; waits for checkpoints. No lock held. */
 int kve_credits(struct kv_db *db, bool privileged);

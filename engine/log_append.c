@@ -161,11 +161,12 @@ int kve_log_append_single(struct kv_db *db, struct kve_op *op, bool kill_safe, i
 		record_put(db, op, 0, 1, bytes);
 		log->filled = log->pos.offset;
 		log->filled_lsn = op->lsn;
-		/* Here, because the line is ours anyway. */
-		kvp_store(&op->tree->head.count, op->tree->head.count + (u64)(s64)more);
 		if (kill_safe)
 			err = kve_log_window_store(db);
 	}
+	/* Here, because the line is ours anyway. */
+	if (!err)
+		kvp_store(&op->tree->head.count, op->tree->head.count + (u64)(s64)more);
 	kvp_mutex_unlock(&log->append);
 	return err;
 }

@@ -33,7 +33,7 @@ int kve_frame_prepare(struct kv_db *db, struct kve_frame *f)
 
 	if (!shadow_wanted(db, f->tree, f->gen))
 		return 0;
-	if (kvp_load(&db->cache.frames) + kvp_load(&db->cache.shadows) >= db->cache.limit)
+	if (kve_frames_in_use(&db->cache) >= db->cache.limit)
 		kve_cache_shrink(db, 1);
 	sh = kvp_alloc(sizeof(*sh), KVP_ZERO);
 	if (!sh)

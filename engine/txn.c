@@ -309,18 +309,13 @@ int kve_commit_locked(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u
 	return err;
 }
 
-static int durability_of(const struct kv_db *db, u32 flags)
-{
-	return flags & 0xf ? (int)(flags & 0xf) : db->durability;
-}
-
 static int commit_once(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u64 *lsn)
 {
 	bool frees = nr && kve_op_frees(&ops[0]);
 	int err = db->worker ? 0 : kve_credits(db, frees);
 
 	if (!err && nr == 1) {
-		err = kve_commit_single(db, ops, flags, durability_of(db, flags) == KV_KILL_SAFE);
+		err = kve_commit_single(db, ops, flags, kve_durability(db, flags) == KV_KILL_SAFE);
 		*lsn = ops->lsn;
 		if (err != -KVE_restart)
 			return err;
@@ -332,7 +327,7 @@ static int commit_once(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, 
 		return err;
 	kvp_gate_close(&db->writer);
 	err = kve_commit_locked(db, ops, nr, flags, lsn);
-	if (!err && durability_of(db, flags) == KV_KILL_SAFE)
+	if (!err && kve_durability(db, flags) == KV_KILL_SAFE)
 		err = kve_log_kill_safe(db);
 	kvp_gate_open(&db->writer);
 	return err;
@@ -350,7 +345,7 @@ int kve_commit(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags)
 		if (!err)
 			err = commit_once(db, ops, nr, flags, &lsn);
 	}
-	if (!err && durability_of(db, flags) == KV_SYNCED)
+	if (!err && kve_durability(db, flags) == KV_SYNCED)
 		err = kve_log_sync(db, lsn);
 	return err;
 }
