@@ -6,8 +6,9 @@
 # must be without a report, and which leaves no leak and does not hang.
 #
 # KV_KERNELS: where the kernel is kept (debug_kernel.sh). KV_DEBUG_PARTS: only these, such as "nth images".
-# KV_DEBUG_SEED, KV_DEBUG_IMAGES: of the mutated images. KV_DEBUG_ROUNDS: of devices that fail. What the guests said, and the disk that a
-# failure needs to be repeated, stay below $builddir/kmod-debug.
+# KV_DEBUG_SEED, KV_DEBUG_IMAGES: of the mutated images. KV_DEBUG_ROUNDS: of devices that fail.
+# KV_CRASH_SEED, KV_CRASH_OPERATIONS, KV_CRASH_POINTS: of the power cuts. What the guests said, and the disk
+# that a failure needs to be repeated, stay below $builddir/kmod-debug.
 
 # shellcheck source=tests/tap.sh
 . "${srcdir:?}/tests/tap.sh"
@@ -18,7 +19,7 @@ cache=${KV_KERNELS:-$builddir/kernels}
 seed=${KV_DEBUG_SEED:-1}
 images=${KV_DEBUG_IMAGES:-1000}
 rounds=${KV_DEBUG_ROUNDS:-4}
-parts=${KV_DEBUG_PARTS:-blind suite nth flakey images}
+parts=${KV_DEBUG_PARTS:-blind suite nth flakey crash images}
 # multi_shot: KASAN is silent after its first report otherwise.
 words='kasan_multi_shot'
 # shellcheck source=tests/kmod/guest_checks.sh
@@ -141,6 +142,26 @@ part_flakey() {
 	clean flakey
 }
 
+# As crash.sh: the guest's writes are recorded, and what a cut at any point leaves is judged.
+part_crash() {
+	local options
+	local base=$work/crash/base record=$work/crash/log
+	local load_seed=${KV_CRASH_SEED:-2} operations=${KV_CRASH_OPERATIONS:-1000}
+
+	# shellcheck source=tests/kmod/recorded.sh
+	. "$here/recorded.sh"
+	mkdir -p "$work/crash"
+	recorded_load "$work/bin/load"
+	recorded_base
+	mapfile -t options < <(recorded_disk "$work/crash/disk")
+	# The second -- ends the disks of vm.sh, of which there is none.
+	guest crash 1800 "kv_seed=$load_seed kv_operations=$operations" "$work/module/kvfs.ko" \
+		"$work/bin/load" -- -- -- "${options[@]}"
+	silent crash
+	judge_record 'crash: ' --points "${KV_CRASH_POINTS:-2000}" --seed "$load_seed"
+	rm -f "$work/crash/disk"
+}
+
 part_images() {
 	static_program walk "$here/walk.c"
 	rm -rf "$work/corpus"
@@ -170,6 +191,7 @@ for p in $parts; do
 	suite) part_suite ;;
 	nth) part_nth ;;
 	flakey) part_flakey ;;
+	crash) part_crash ;;
 	images) part_images ;;
 	*) not_ok "no part is called $p" ;;
 	esac

@@ -9,6 +9,7 @@
 #	suite     /guest.sh, the whole suite, on its four disks
 #	nth       /nth on /dev/vda: a failure at every place of every operation
 #	flakey    /flaky on dm-flakey above /dev/vda: a device that fails under load
+#	crash     /load on /dev/vda, whose writes the host records
 #	images    /walk: the mutated images on /dev/vda
 
 # shellcheck source=tests/kmod/guest_tap.sh
@@ -16,11 +17,15 @@
 M=/mnt
 part=none
 rounds=4
+seed=1
+operations=1000
 read -r line < /proc/cmdline
 for word in $line; do
 	case $word in
 	kv_part=*) part=${word#*=} ;;
 	kv_rounds=*) rounds=${word#*=} ;;
+	kv_seed=*) seed=${word#*=} ;;
+	kv_operations=*) operations=${word#*=} ;;
 	esac
 done
 
@@ -163,6 +168,14 @@ flakey() {
 	unload_module
 }
 
+crash() {
+	load_module
+	check 'crash: mount' mount -t kvfs /dev/vda $M
+	check 'crash: the load' /load $M "$seed" "$operations"
+	check 'crash: umount' umount $M
+	unload_module
+}
+
 kernel_can
 clock "$part"
 case $part in
@@ -170,6 +183,7 @@ blind) blind ;;
 suite) suite ;;
 nth) nth ;;
 flakey) flakey ;;
+crash) crash ;;
 images) images ;;
 *) not_ok "no part is called $part" ;;
 esac
