@@ -316,6 +316,8 @@ int kve_worker_start(struct kv_db *db)
 	kvp_mutex_lock(&db->state);
 	err = kvp_thread_start(&db->worker, "kvs-worker", worker, db);
 	kvp_mutex_unlock(&db->state);
+	if (!err)
+		err = kve_log_writer_start(db);
 	return err ? err : kve_cache_reclaim_start(db);
 }
 
@@ -330,13 +332,14 @@ void kve_worker_stop(struct kv_db *db)
 	kvp_mutex_unlock(&db->state);
 	kvp_thread_join(db->worker);
 	db->worker = NULL;
+	kve_log_writer_stop(db);
 }
 
 void kve_worker_pause(struct kv_db *db)
 {
 	kvp_mutex_lock(&db->state);
 	db->paused = true;
-	while (db->working)
+	while (db->working || db->log.writing)
 		kvp_cond_wait(&db->done, &db->state);
 	kvp_mutex_unlock(&db->state);
 }
@@ -346,6 +349,7 @@ void kve_worker_resume(struct kv_db *db)
 	kvp_mutex_lock(&db->state);
 	db->paused = false;
 	kvp_cond_broadcast(&db->wake);
+	kvp_cond_broadcast(&db->log.wake);
 	kvp_mutex_unlock(&db->state);
 }
 

@@ -220,11 +220,21 @@ static int log2_of(u64 v)
 	return v == 1 ? n : -1;
 }
 
-/* Large volumes get large segments: the table stays below 64 Ki rows. */
+#define SEGMENT_LEAST (512u << 10)
+#define SEGMENT_USUAL (4096u << 10)
+#define WINDOW_LEAST (64u << 10)
+#define WINDOW_USUAL (1024u << 10)
+
+/*
+ * Small volumes get small segments, so that they have many; large ones large segments, so that the log goes
+ * home in large writes and the table stays below 64 Ki rows. bytes 0: it grows as it has to.
+ */
 static u32 segment_choose(u64 bytes)
 {
-	u32 segment = 512u << 10;
+	u32 segment = bytes ? SEGMENT_LEAST : SEGMENT_USUAL;
 
+	while (segment < SEGMENT_USUAL && bytes / segment > 1024)
+		segment *= 2;
 	while (segment < KVF_SEGMENT_MAX && bytes / segment > 65536)
 		segment *= 2;
 	return segment;
@@ -242,7 +252,7 @@ static int geometry_choose(struct kv_db *db, const kv_options *opt)
 	while (!opt->frame_bytes && frame > KVF_FRAME_MIN && frame > segment - 2 * block)
 		frame /= 2;
 	if (!window)
-		window = segment >= (256u << 10) ? 65536 : 0;
+		window = segment >= 4 * WINDOW_LEAST ? KVF_MIN(segment / 4, WINDOW_USUAL) : 0;
 	if (window == 1)
 		window = 0;
 	if (log2_of(block) < 0 || log2_of(segment) < 0 || log2_of(frame) < 0 ||
@@ -285,9 +295,9 @@ static int super_begin(struct kv_db *db, const kv_options *opt)
 }
 
 /* Old superblocks must not be found again; TAIL is empty. */
-static int areas_write(struct kv_db *db)
+static int areas_write(struct kv_db *db, bool fresh)
 {
-	u32 i, bytes = KVF_GROUP_SLOTS * KVF_BLOCK_MAX, window = db->geo.window_offset + db->geo.window;
+	u32 i, bytes = KVF_GROUP_SLOTS * KVF_BLOCK_MAX, window = db->geo.window;
 	u8 *buf = kvp_iobuf_alloc(bytes);
 	int err = buf ? 0 : -KVE_no_memory;
 	struct kvf_segment_header *h = (struct kvf_segment_header *)buf;
@@ -295,13 +305,17 @@ static int areas_write(struct kv_db *db)
 
 	if (err)
 		return err;
+	/* A new file has nothing there, and gets space for the window when it is used. */
+	if (fresh)
+		window = KVF_MIN(window, WINDOW_LEAST);
+	window += db->geo.window_offset;
 	memset(buf, 0, bytes);
 	bytes = KVF_MIN(bytes, db->geo.segment);
 	err = kvp_dev_write(db->dev, 0, buf, bytes, 0);
 	if (!err)
 		err = kvp_dev_write(db->dev, kve_segment_offset(db, KVF_SEG_SUPER_B), buf, bytes, 0);
 	if (!err && db->geo.window)
-		err = kvp_dev_allocate(db->dev, kve_segment_offset(db, KVF_SEG_TAIL), window);
+		err = kvp_dev_allocate(db->dev, kve_segment_offset(db, KVF_SEG_TAIL), window, KVP_WRITTEN);
 	/* A device may hold an older volume's log there. */
 	for (i = db->geo.block; !err && i < (db->geo.window ? window : 3 * db->geo.block); i += db->geo.block)
 		err = kvp_dev_write(db->dev, kve_segment_offset(db, KVF_SEG_TAIL) + i, buf, db->geo.block, 0);
@@ -355,12 +369,13 @@ static int trees_begin(struct kv_db *db)
 
 static int db_create(struct kv_db *db, const kv_options *opt)
 {
+	bool fresh = db->dev->growable && !db->dev->size;
 	int err = super_begin(db, opt);
 
 	if (!err)
 		err = segments_begin(db);
 	if (!err)
-		err = areas_write(db);
+		err = areas_write(db, fresh);
 	if (!err)
 		err = db_prepare(db);
 	if (!err)

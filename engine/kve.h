@@ -21,6 +21,7 @@ enum kve_rank {
 	KVE_RANK_TREE = 30,	  /* frames and what links them: shared to look, exclusive to change */
 	KVE_RANK_SYNC = 35,	  /* who leads a group, who is in it */
 	KVE_RANK_FLUSH = 40,	  /* the log's way to the medium */
+	KVE_RANK_BACKING = 45,	  /* one at a time backs the log's segments */
 	KVE_RANK_APPEND = 50,	  /* end of the log in memory */
 	KVE_RANK_SPACE = 60,	  /* segments, bitmaps, batches */
 	KVE_RANK_CACHE = 70,	  /* list of frames, attaching children, value cache */
@@ -162,7 +163,7 @@ struct kve_log {
 	u32 written;		 /* the segment is at home up to here (whole blocks) */
 	u32 windowed;		 /* and in the window up to here */
 	u32 limit;		 /* most bytes that may be unwritten */
-	u32 backed;		 /* the medium backs the head segment up to here, at least */
+	u32 backed;		 /* the medium backs the head segment up to here, at least; atomic: grows */
 	u32 next_segment, next_gen;
 	u8 *ring;
 	u32 ring_bytes;
@@ -187,6 +188,14 @@ struct kve_log {
 	u32 crew;		 /* threads that will be in it, if all of the last group come back */
 	bool leading;		 /* a thread waits for the crew, or writes */
 	u64 sync_ns;		 /* a sync takes, smoothed */
+	/* log_writer.c */
+	bool switched; /* since it was opened the log has gone on to another segment; append lock */
+	struct kvp_thread *writer;
+	struct kvp_mutex backing; /* who asks the medium for space of the log */
+	struct kvp_cond wake;	  /* with state */
+	u64 syncs_seen;		  /* backing lock: when space was asked for last */
+	bool kicked;		  /* atomic: the writer is about to look */
+	bool writing;		  /* state lock */
 };
 
 /* ---- values that only the tail places or the window hold (read-only opening) -------------------- */
@@ -345,8 +354,8 @@ int kve_space_extend(struct kv_db *db, u32 nr);
 int kve_segment_take(struct kv_db *db, u8 kind, bool privileged, u32 *segment);
 /* Undo of kve_segment_take for a segment that was never written. */
 void kve_segment_drop(struct kv_db *db, u32 segment);
-/* Bytes [0, upto) of the segment are backed by the medium. */
-int kve_segment_back(struct kv_db *db, u32 segment, u32 upto);
+/* Bytes [0, upto) of the segment are backed by the medium; flags: KVP_WRITTEN. */
+int kve_segment_back(struct kv_db *db, u32 segment, u32 upto, unsigned int flags);
 /* blocks for a page; avoid: segment not to use (KVF_NO_SEGMENT: none). stream 0 or 1 */
 int kve_blocks_take(struct kv_db *db, u32 blocks, u32 avoid, unsigned int stream, u64 *block);
 /* Undo of kve_blocks_take within the same checkpoint. */
@@ -382,7 +391,7 @@ int kve_segtab_load(struct kv_db *db);
 int kve_segtab_write(struct kv_db *db, struct kve_free_batch *batch, u64 gen);
 int kve_segment_header_write(struct kv_db *db, u32 segment, u8 kind);
 
-/* ---- log.c, log_read.c ------------------------------------------------------------------------- */
+/* ---- log*.c ------------------------------------------------------------------------- */
 
 struct kve_op;
 void kve_log_init(struct kv_db *db);
@@ -407,6 +416,9 @@ int kve_log_append(struct kv_db *db, struct kve_op *ops, u32 nr);
 int kve_log_append_single(struct kv_db *db, struct kve_op *op, bool kill_safe, int more);
 /* The bytes appended so far survive this process. Writer lock. */
 int kve_log_kill_safe(struct kv_db *db);
+/* The thread that writes home and backs space ahead of need. */
+int kve_log_writer_start(struct kv_db *db);
+void kve_log_writer_stop(struct kv_db *db);
 /* Every LSN up to lsn is durable when this returns. */
 int kve_log_sync(struct kv_db *db, u64 lsn);
 void kve_log_pos(struct kv_db *db, struct kve_logpos *pos);

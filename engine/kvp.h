@@ -190,7 +190,8 @@ static inline u64 kvp_count_sum(const struct kvp_count *c)
 
 /* ---- block devices --------------------------------------------------------------------------- */
 
-#define KVP_FUA 1u /* durable when it returns, if every earlier write is */
+#define KVP_FUA 1u     /* durable when it returns, if every earlier write is */
+#define KVP_WRITTEN 1u /* of allocate: no unwritten extents */
 
 enum kvp_io_op { KVP_IO_READ = 0, KVP_IO_WRITE = 1 };
 struct kvp_io {
@@ -210,19 +211,22 @@ struct kvp_dev_ops {
 	/* Everything written before is durable when this returns. An error is final for the device. */
 	int (*flush)(struct kvp_dev *dev);
 	/*
-	 * [off, off + len) is backed by the medium, zero where nothing was written, and within the size,
-	 * so that writes there need no metadata. -KVE_no_space when it cannot be. Durable at flush.
+	 * [off, off + len) is backed by the medium, zero where nothing was written, and within the size.
+	 * -KVE_no_space when it cannot be. Durable at flush. KVP_WRITTEN: so that writes there need no
+	 * metadata, which makes the first sync of each cheaper, and costs as many bytes written.
 	 */
-	int (*allocate)(struct kvp_dev *dev, u64 off, u64 len);
+	int (*allocate)(struct kvp_dev *dev, u64 off, u64 len, unsigned int flags);
 	/* [off, off + len) is not needed any more: punch or discard; may do nothing. */
 	int (*discard)(struct kvp_dev *dev, u64 off, u64 len);
 	/* Cut or extend the size of an image file; -KVE_invalid on devices. */
 	int (*resize)(struct kvp_dev *dev, u64 size);
 	/*
 	 * The window: kill-safe memory of the medium. map returns 0, or -KVE_unsupported: no window here.
-	 * store copies into it: an un-synced write that survives the death of this process.
+	 * store copies into it: an un-synced write that survives the death of this process. back, NULL where
+	 * it is not needed: stores to its first upto bytes need no space and no memory any more.
 	 */
 	int (*window_map)(struct kvp_dev *dev, u64 off, u32 len);
+	int (*window_back)(struct kvp_dev *dev, u32 upto);
 	int (*window_store)(struct kvp_dev *dev, u32 off, const void *buf, u32 len);
 	/* Bytes of the medium that are in use by this volume, or 0 when not known. */
 	u64 (*allocated)(struct kvp_dev *dev);
@@ -266,9 +270,9 @@ static inline int kvp_dev_flush(struct kvp_dev *d)
 	return d->ops->flush(d);
 }
 
-static inline int kvp_dev_allocate(struct kvp_dev *d, u64 off, u64 len)
+static inline int kvp_dev_allocate(struct kvp_dev *d, u64 off, u64 len, unsigned int flags)
 {
-	return d->ops->allocate(d, off, len);
+	return d->ops->allocate(d, off, len, flags);
 }
 
 static inline int kvp_dev_discard(struct kvp_dev *d, u64 off, u64 len)
@@ -284,6 +288,11 @@ static inline int kvp_dev_resize(struct kvp_dev *d, u64 size)
 static inline int kvp_dev_window_map(struct kvp_dev *d, u64 off, u32 len)
 {
 	return d->ops->window_map(d, off, len);
+}
+
+static inline int kvp_dev_window_back(struct kvp_dev *d, u32 upto)
+{
+	return d->ops->window_back ? d->ops->window_back(d, upto) : 0;
 }
 
 static inline int kvp_dev_window_store(struct kvp_dev *d, u32 off, const void *buf, u32 len)

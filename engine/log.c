@@ -30,6 +30,8 @@ void kve_log_init(struct kv_db *db)
 	kvp_cond_init(&log->done[1]);
 	kvp_mutex_init(&log->flush, "flush", KVE_RANK_FLUSH);
 	kvp_mutex_init(&log->append, "append", KVE_RANK_APPEND);
+	kvp_mutex_init(&log->backing, "backing", KVE_RANK_BACKING);
+	kvp_cond_init(&log->wake);
 	log->place = -1;
 	log->pos.segment = KVF_NO_SEGMENT;
 }
@@ -60,6 +62,8 @@ void kve_log_exit(struct kv_db *db)
 	kvp_free(log->entries);
 	kvp_free(log->head);
 	kvp_free(log->pad);
+	kvp_cond_destroy(&log->wake);
+	kvp_mutex_destroy(&log->backing);
 	kvp_mutex_destroy(&log->append);
 	kvp_mutex_destroy(&log->flush);
 	kvp_cond_destroy(&log->done[1]);
@@ -152,6 +156,7 @@ static int head_begin(struct kv_db *db, u32 segment, u32 gen, u64 lsn, u32 incar
 	struct kve_log *log = &db->log;
 	struct kvf_segment_header *h = (struct kvf_segment_header *)log->out;
 	struct kvf_identity id;
+	u32 backed;
 	int err;
 
 	memset(log->out, 0, db->geo.block);
@@ -168,6 +173,7 @@ static int head_begin(struct kv_db *db, u32 segment, u32 gen, u64 lsn, u32 incar
 	kvp_mutex_lock(&db->space.lock);
 	db->space.seg[segment].incarnation = incarnation;
 	db->space.seg[segment].row_dirty = true;
+	backed = db->space.seg[segment].backed;
 	kvp_mutex_unlock(&db->space.lock);
 	kvp_mutex_lock(&log->append);
 	log->pos.segment = segment;
@@ -175,7 +181,7 @@ static int head_begin(struct kv_db *db, u32 segment, u32 gen, u64 lsn, u32 incar
 	log->pos.incarnation = incarnation;
 	log->pos.offset = log->filled = log->written = log->windowed = db->geo.block;
 	log->pos.lsn = lsn;
-	log->backed = db->geo.block;
+	log->backed = backed;
 	log->entries_nr = log->records = 0;
 	log->first_lsn = lsn;
 	log->value_bytes = 0;
@@ -195,7 +201,7 @@ int kve_log_start(struct kv_db *db, u64 lsn)
 	if (!err)
 		err = take_next(db, true, &log->next_segment, &log->next_gen);
 	if (!err)
-		err = kve_segment_back(db, segment, db->geo.block);
+		err = kve_log_back(db, segment, db->geo.block);
 	if (!err)
 		err = head_begin(db, segment, gen, lsn, le32_to_cpu(db->sb.incarnation));
 	if (!err) {
@@ -290,6 +296,7 @@ static void swap_next(struct kve_log *log, u32 *segment, u32 *gen)
 	*gen = log->next_gen;
 	log->next_segment = s;
 	log->next_gen = g;
+	log->switched = true;
 }
 
 /* Everything that may run out of space or memory, before the first byte of the SEAL record. */
@@ -300,9 +307,9 @@ static int switch_prepare(struct kv_db *db, bool privileged, u32 *segment, u32 *
 
 	if (err)
 		return err;
-	err = kve_segment_back(db, log->pos.segment, db->geo.segment);
+	err = kve_log_back(db, log->pos.segment, db->geo.segment);
 	if (!err)
-		err = kve_segment_back(db, log->next_segment, db->geo.block);
+		err = kve_log_back(db, log->next_segment, db->geo.block);
 	if (!err)
 		err = kve_log_entries_complete(db);
 	*footer = err ? NULL : kvp_iobuf_alloc(footer_room(db));

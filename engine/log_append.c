@@ -39,11 +39,11 @@ static int put_bytes(struct kv_db *db, const void *data, u64 len)
 	return 0;
 }
 
-/* Header and key of the next record, in log->head. Append lock, or writer lock exclusive. */
-static struct kvf_record *record_build(struct kv_db *db, const struct kve_op *op, u32 index, u32 count)
+/* Header and key of the next record, in r. Append lock, or writer lock exclusive. */
+static void record_build(struct kv_db *db, const struct kve_op *op, u32 index, u32 count,
+			 struct kvf_record *r)
 {
 	struct kve_log *log = &db->log;
-	struct kvf_record *r = (struct kvf_record *)log->head;
 	struct kvf_identity id;
 
 	memset(r, 0, sizeof(*r));
@@ -59,7 +59,6 @@ static struct kvf_record *record_build(struct kv_db *db, const struct kve_op *op
 	memcpy(r + 1, op->key, op->key_len);
 	kve_log_identity(db, &id);
 	kvf_record_seal(r, &id, log->pos.offset, 0, op->value, op->value_len);
-	return r;
 }
 
 /* The record stands in the ring from start on. Append lock. */
@@ -86,12 +85,22 @@ static const u8 zeros[KVF_RECORD_ALIGN];
 static void record_put(struct kv_db *db, struct kve_op *op, u32 index, u32 count, u32 bytes)
 {
 	struct kve_log *log = &db->log;
-	struct kvf_record *r = record_build(db, op, index, count);
-	u32 start = log->pos.offset, head = (u32)sizeof(*r) + op->key_len;
+	u32 start = log->pos.offset, head = (u32)sizeof(struct kvf_record) + op->key_len;
+	u32 at = start & (log->ring_bytes - 1), rest = bytes - head - op->value_len;
+	struct kvf_record *r = (struct kvf_record *)log->head;
 
-	kve_log_ring_put(log, start, r, head);
-	kve_log_ring_put(log, start + head, op->value, op->value_len);
-	kve_log_ring_put(log, start + head + op->value_len, zeros, bytes - head - op->value_len);
+	if (at + bytes <= log->ring_bytes) {
+		r = (struct kvf_record *)(log->ring + at);
+		record_build(db, op, index, count, r);
+		if (op->value_len)
+			memcpy((u8 *)r + head, op->value, op->value_len);
+		memset((u8 *)r + bytes - rest, 0, rest);
+	} else {
+		record_build(db, op, index, count, r);
+		kve_log_ring_put(log, start, r, head);
+		kve_log_ring_put(log, start + head, op->value, op->value_len);
+		kve_log_ring_put(log, start + bytes - rest, zeros, rest);
+	}
 	log->pos.offset = start + bytes;
 	record_done(db, op, r, start, bytes);
 }
@@ -100,10 +109,12 @@ static void record_put(struct kv_db *db, struct kve_op *op, u32 index, u32 count
 static int record_pour(struct kv_db *db, struct kve_op *op, u32 index, u32 count, u32 bytes)
 {
 	struct kve_log *log = &db->log;
-	struct kvf_record *r = record_build(db, op, index, count);
+	struct kvf_record *r = (struct kvf_record *)log->head;
 	u32 start = log->pos.offset, head = (u32)sizeof(*r) + op->key_len;
-	int err = put_bytes(db, r, head);
+	int err;
 
+	record_build(db, op, index, count, r);
+	err = put_bytes(db, r, head);
 	if (!err)
 		err = put_bytes(db, op->value, op->value_len);
 	if (!err)
@@ -131,17 +142,23 @@ static int append_record(struct kv_db *db, struct kve_op *op, u32 index, u32 cou
 	return fits ? 0 : record_pour(db, op, index, count, bytes);
 }
 
-/* Would a single record of these bytes need more than the append lock? Append lock. */
+/* Does a record of these bytes need no more than the append lock? Append lock. */
+static bool fits(const struct kv_db *db, const struct kve_op *op, u32 bytes)
+{
+	const struct kve_log *log = &db->log;
+
+	return log->pos.segment != KVF_NO_SEGMENT &&
+	       log->pos.offset + bytes + kve_log_seal_room(db, 1) <= log->backed &&
+	       bytes <= ring_room(log) && (!op->separated || log->entries_nr < log->entries_cap);
+}
+
+/* The same of a single one. Append lock. */
 static bool single_fits(const struct kv_db *db, const struct kve_op *op, u32 bytes, bool kill_safe)
 {
 	const struct kve_log *log = &db->log;
-	u32 end = log->pos.offset + bytes;
+	u32 pending = log->pos.offset + bytes - KVF_MAX(log->windowed, log->written);
 
-	if (log->pos.segment == KVF_NO_SEGMENT || end + kve_log_seal_room(db, 1) > log->backed ||
-	    bytes > ring_room(log) || (op->separated && log->entries_nr == log->entries_cap))
-		return false;
-	return !kill_safe ||
-	       (db->window && end - KVF_MAX(log->windowed, log->written) <= db->geo.window / 4);
+	return fits(db, op, bytes) && (!kill_safe || (db->window && pending <= db->geo.window / 4));
 }
 
 int kve_log_append_single(struct kv_db *db, struct kve_op *op, bool kill_safe, int more)
@@ -167,8 +184,29 @@ int kve_log_append_single(struct kv_db *db, struct kve_op *op, bool kill_safe, i
 	/* Here, because the line is ours anyway. */
 	if (!err)
 		kvp_store(&op->tree->head.count, op->tree->head.count + (u64)(s64)more);
+	kve_log_writer_poke(db);
 	kvp_mutex_unlock(&log->append);
 	return err;
+}
+
+#define RUN_MAX 64u /* others wait for the append lock */
+
+/* Records from i on as long as it is simple; how many. Writer lock. */
+static u32 append_run(struct kv_db *db, struct kve_op *ops, u32 i, u32 nr)
+{
+	u32 first = i, end = KVF_MIN(nr, i + RUN_MAX), bytes;
+	struct kve_log *log = &db->log;
+
+	kvp_mutex_lock(&log->append);
+	for (; i < end; i++) {
+		bytes = (u32)kvf_record_bytes(0, ops[i].key_len, ops[i].value_len);
+		if (!fits(db, &ops[i], bytes) ||
+		    (ops[i].separated && kve_log_entry_add(log, log->pos.offset, bytes)))
+			break;
+		record_put(db, &ops[i], i, nr, bytes);
+	}
+	kvp_mutex_unlock(&log->append);
+	return i - first;
 }
 
 /* Space for a record of this size in the head segment, or a new head. */
@@ -177,7 +215,7 @@ static int make_room(struct kv_db *db, const struct kve_op *op, bool privileged)
 	struct kve_log *log = &db->log;
 	u32 bytes = (u32)kvf_record_bytes(0, op->key_len, op->value_len);
 	u32 end = log->pos.offset + bytes + kve_log_seal_room(db, op->separated ? 1 : 0);
-	u32 step = KVF_MAX(db->geo.segment / 8, db->geo.block);
+	u32 step = KVF_MIN(KVF_MAX(db->geo.segment / 8, db->geo.block), KVE_LOG_STEP);
 	int err = 0;
 
 	if (end > db->geo.segment) {
@@ -186,10 +224,9 @@ static int make_room(struct kv_db *db, const struct kve_op *op, bool privileged)
 			return err;
 		end = log->pos.offset + bytes + kve_log_seal_room(db, 1);
 	}
-	if (end > log->backed) {
+	if (end > kvp_load(&log->backed)) {
 		end = (u32)KVF_MIN(KVF_ROUND_UP(end, step), (u64)db->geo.segment);
-		err = kve_segment_back(db, log->pos.segment, end);
-		log->backed = err ? log->backed : end;
+		err = kve_log_back(db, log->pos.segment, end);
 	}
 	if (!err && op->separated)
 		err = kve_log_entry_add(log, log->pos.offset, bytes);
@@ -206,7 +243,10 @@ int kve_log_append(struct kv_db *db, struct kve_op *ops, u32 nr)
 	int err = 0;
 	u32 i;
 
-	for (i = 0; !err && i < nr; i++) {
+	for (i = 0; !err; i++) {
+		i += append_run(db, ops, i, nr);
+		if (i == nr)
+			break;
 		err = make_room(db, &ops[i], kve_op_frees(&ops[i]));
 		if (!err)
 			err = append_record(db, &ops[i], i, nr);
@@ -214,6 +254,7 @@ int kve_log_append(struct kv_db *db, struct kve_op *ops, u32 nr)
 	kvp_mutex_lock(&log->append);
 	log->filled = log->pos.offset;
 	log->filled_lsn = log->pos.lsn - 1;
+	kve_log_writer_poke(db);
 	kvp_mutex_unlock(&log->append);
 	return err;
 }
@@ -241,7 +282,7 @@ int kve_log_pad(struct kv_db *db)
 		err = kve_log_switch(db, true);
 	} else {
 		op.value_len = rest - (u32)sizeof(struct kvf_record);
-		err = kve_segment_back(db, log->pos.segment, log->pos.offset + rest);
+		err = kve_log_back(db, log->pos.segment, log->pos.offset + rest);
 		if (!err)
 			err = append_record(db, &op, 0, 1);
 	}

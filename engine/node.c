@@ -10,6 +10,8 @@
  *  - The hints are counted without branches (they are sorted, so the count is the position), which
  *    leaves nr / 17 slots for a branchy binary search: the processor predicts it well enough, and it
  *    lets the loads of the next step start early.
+ *  - The last page of a level has no upper fence, so its keys share no prefix and their heads are often
+ *    equal. Ascending keys go there: its last slot is looked at first.
  *  - Space is given back lazily: removing and shrinking leave holes; an insert that does not find
  *    room in the gap compacts the page if that makes room.
  */
@@ -253,6 +255,17 @@ static void hints_search(const void *page, u32 nr, u32 head, u32 *lo, u32 *hi)
 		*hi = (upto + 1) * dist;
 }
 
+/* Slot against a suffix with this head: < 0: the slot's is less. */
+static int slot_cmp(const void *page, u32 frame, const struct kvf_slot *s, u32 head, const u8 *suffix,
+		    u32 len)
+{
+	u32 at = kve_racy_32(&s->head);
+
+	if (at == head)
+		return tie_cmp(page, frame, s, suffix, len);
+	return at < head ? -1 : 1;
+}
+
 u32 kve_node_search(const void *page, u32 frame, const void *key, u32 len, bool *exact)
 {
 	const struct kvf_page *p = page;
@@ -271,27 +284,22 @@ u32 kve_node_search(const void *page, u32 frame, const void *key, u32 len, bool 
 	len -= n;
 	head = kve_node_head(suffix, len);
 	hi = nr;
+	if (!kve_racy_16(&p->upper_off) && nr && slot_cmp(page, frame, slots + nr - 1, head, suffix, len) < 0)
+		return nr;
 	if (nr > KVE_NODE_HINTED)
 		hints_search(page, nr, head, &lo, &hi);
 	while (lo < hi) {
 		u32 mid = lo + (hi - lo) / 2;
-		u32 at = kve_racy_32(&slots[mid].head);
 
-		if (at == head) {
-			c = tie_cmp(page, frame, slots + mid, suffix, len);
-			if (!c) {
-				*exact = true;
-				return mid;
-			}
-			if (c < 0)
-				lo = mid + 1;
-			else
-				hi = mid;
-		} else if (at < head) {
-			lo = mid + 1;
-		} else {
-			hi = mid;
+		c = slot_cmp(page, frame, slots + mid, head, suffix, len);
+		if (!c) {
+			*exact = true;
+			return mid;
 		}
+		if (c < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
 	}
 	return lo;
 }

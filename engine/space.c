@@ -10,9 +10,16 @@
 #include "kve.h"
 
 #define RESERVE_SEGMENTS 3u /* 2 LOG and 1 TREE, of a volume with a limit */
-#define RESERVE_BACKED 8u   /* of an image that ends with its file system: closing takes some as well */
+/* Of an image that ends with its file system: closing takes some as well. */
+#define RESERVE_BACKED 4u	    /* segments at least, */
+#define RESERVE_BYTES (4096u << 10) /* and so many bytes */
 #define RESERVE_FROM 32u    /* smaller images have none but what they are created with */
 #define GROW_BYTES (64u << 20) /* at once, at most */
+
+static u32 reserve_backed(const struct kv_db *db)
+{
+	return KVF_MAX(RESERVE_BACKED, RESERVE_BYTES >> db->geo.segment_shift);
+}
 
 void kve_identity_set(struct kv_db *db)
 {
@@ -171,14 +178,14 @@ static int reserve_back(struct kv_db *db)
 		sp->host_full = false;
 		return 0;
 	}
-	for (; have <= RESERVE_BACKED && !err; have++) {
+	for (; have <= reserve_backed(db) && !err; have++) {
 		nr = unbacked_free(db);
 		if (nr == KVF_NO_SEGMENT) {
 			nr = sp->nr;
 			err = space_grow(db);
 		}
 		if (!err)
-			err = kvp_dev_allocate(db->dev, kve_segment_offset(db, nr), db->geo.segment);
+			err = kvp_dev_allocate(db->dev, kve_segment_offset(db, nr), db->geo.segment, 0);
 		if (!err)
 			sp->seg[nr].backed = db->geo.segment;
 	}
@@ -262,7 +269,7 @@ void kve_segment_drop(struct kv_db *db, u32 segment)
 	kvp_mutex_unlock(&db->space.lock);
 }
 
-int kve_segment_back(struct kv_db *db, u32 segment, u32 upto)
+int kve_segment_back(struct kv_db *db, u32 segment, u32 upto, unsigned int flags)
 {
 	struct kve_segment *s;
 	u32 from;
@@ -274,7 +281,7 @@ int kve_segment_back(struct kv_db *db, u32 segment, u32 upto)
 	kvp_mutex_unlock(&db->space.lock);
 	if (from >= upto)
 		return 0;
-	err = kvp_dev_allocate(db->dev, kve_segment_offset(db, segment) + from, upto - from);
+	err = kvp_dev_allocate(db->dev, kve_segment_offset(db, segment) + from, upto - from, flags);
 	if (err)
 		return err;
 	kvp_mutex_lock(&db->space.lock);
@@ -642,7 +649,7 @@ void kve_space_trim(struct kv_db *db)
 	kvp_mutex_lock(&sp->lock);
 	nr = sp->nr;
 	kvp_mutex_unlock(&sp->lock);
-	pool = KVF_MAX(nr / 10, RESERVE_BACKED + 2);
+	pool = KVF_MAX(nr / 10, reserve_backed(db) + 2);
 	for (i = KVF_SEG_FIRST; i < nr; i++) {
 		kvp_mutex_lock(&sp->lock);
 		backed = sp->seg[i].kind == KVF_KIND_FREE ? sp->seg[i].backed : 0;

@@ -237,7 +237,7 @@ static int bdev_flush(struct kvp_dev *dev)
 }
 
 /* A device has all its blocks. */
-static int bdev_allocate(struct kvp_dev *dev, u64 off, u64 len)
+static int bdev_allocate(struct kvp_dev *dev, u64 off, u64 len, unsigned int flags)
 {
 	return off > dev->size || len > dev->size - off ? -KVE_no_space : 0;
 }

@@ -41,7 +41,12 @@ static int dead_flush(struct kvp_dev *dev)
 	return -KVE_io_flush;
 }
 
-static int dead_range(struct kvp_dev *dev, u64 off, u64 len)
+static int dead_allocate(struct kvp_dev *dev, u64 off, u64 len, unsigned int flags)
+{
+	return -KVE_io;
+}
+
+static int dead_discard(struct kvp_dev *dev, u64 off, u64 len)
 {
 	return -KVE_io;
 }
@@ -67,8 +72,8 @@ static const struct kvp_dev_ops dead_ops = {
 	.write = dead_write,
 	.batch = dead_batch,
 	.flush = dead_flush,
-	.allocate = dead_range,
-	.discard = dead_range,
+	.allocate = dead_allocate,
+	.discard = dead_discard,
 	.resize = dead_resize,
 	.window_map = dead_window_map,
 	.window_store = dead_window_store,

@@ -163,13 +163,13 @@ static int fault_flush(struct kvp_dev *dev)
 	return err;
 }
 
-static int fault_allocate(struct kvp_dev *dev, u64 off, u64 len)
+static int fault_allocate(struct kvp_dev *dev, u64 off, u64 len, unsigned int flags)
 {
 	struct fault_dev *d = fault_of(dev);
 	int err = fault_next(d, KVP_FAULT_ALLOCATE, off, NULL);
 
 	if (!err)
-		err = kvp_dev_allocate(d->inner, off, len);
+		err = kvp_dev_allocate(d->inner, off, len, flags);
 	kvp_store(&dev->size, kvp_load(&d->inner->size));
 	return err;
 }
@@ -196,6 +196,14 @@ static int fault_window_map(struct kvp_dev *dev, u64 off, u32 len)
 	int err = fault_next(d, KVP_FAULT_WINDOW, off, NULL);
 
 	return err ? err : kvp_dev_window_map(d->inner, off, len);
+}
+
+static int fault_window_back(struct kvp_dev *dev, u32 upto)
+{
+	struct fault_dev *d = fault_of(dev);
+	int err = fault_next(d, KVP_FAULT_ALLOCATE, upto, NULL);
+
+	return err ? err : kvp_dev_window_back(d->inner, upto);
 }
 
 static int fault_window_store(struct kvp_dev *dev, u32 off, const void *buf, u32 len)
@@ -231,6 +239,7 @@ static const struct kvp_dev_ops fault_ops = {
 	.discard = fault_discard,
 	.resize = fault_resize,
 	.window_map = fault_window_map,
+	.window_back = fault_window_back,
 	.window_store = fault_window_store,
 	.allocated = fault_allocated,
 	.close = fault_close,

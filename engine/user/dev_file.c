@@ -288,6 +288,7 @@ static const struct kvp_dev_ops file_ops = {
 	.discard = kvp_file_discard,
 	.resize = kvp_file_resize,
 	.window_map = kvp_file_window_map,
+	.window_back = kvp_file_window_back,
 	.window_store = kvp_file_window_store,
 	.allocated = kvp_file_allocated,
 	.close = file_close,

@@ -41,7 +41,7 @@ static inline struct file_dev *file_of(struct kvp_dev *dev)
 int kvp_file_read(struct kvp_dev *dev, u64 off, void *buf, u32 len);
 int kvp_file_write(struct kvp_dev *dev, u64 off, const void *buf, u32 len, unsigned int flags);
 int kvp_file_flush(struct kvp_dev *dev);
-int kvp_file_allocate(struct kvp_dev *dev, u64 off, u64 len);
+int kvp_file_allocate(struct kvp_dev *dev, u64 off, u64 len, unsigned int flags);
 int kvp_file_discard(struct kvp_dev *dev, u64 off, u64 len);
 int kvp_file_resize(struct kvp_dev *dev, u64 size);
 u64 kvp_file_allocated(struct kvp_dev *dev);
@@ -58,6 +58,7 @@ int kvp_file_batch(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n);
 void kvp_file_batch_exit(struct file_dev *f);
 
 /* dev_window.c */
+int kvp_file_window_back(struct kvp_dev *dev, u32 upto);
 int kvp_file_window_map(struct kvp_dev *dev, u64 off, u32 len);
 int kvp_file_window_store(struct kvp_dev *dev, u32 off, const void *buf, u32 len);
 void kvp_file_window_unmap(struct file_dev *f);

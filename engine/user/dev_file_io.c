@@ -273,13 +273,14 @@ static int fallocate_range(struct file_dev *f, u64 off, u64 len)
 	return kvp_file_write_error(f, "allocate", off, len, errno);
 }
 
-static int file_allocate_locked(struct file_dev *f, u64 off, u64 len)
+static int file_allocate_locked(struct file_dev *f, u64 off, u64 len, unsigned int flags)
 {
 	u64 size = kvp_load(&f->dev.size), end = off + len;
 	int err;
 
 	err = fallocate_range(f, off, len);
-	if (!err)
+	/* Zeros are all that backs it where the file system cannot allocate. */
+	if (!err && (flags & KVP_WRITTEN || f->no_fallocate))
 		err = zero_unwritten(f, off, end, size);
 	if (err) {
 		/* Give back what did come: the volume goes on with the size that it had. */
@@ -293,7 +294,7 @@ static int file_allocate_locked(struct file_dev *f, u64 off, u64 len)
 	return 0;
 }
 
-int kvp_file_allocate(struct kvp_dev *dev, u64 off, u64 len)
+int kvp_file_allocate(struct kvp_dev *dev, u64 off, u64 len, unsigned int flags)
 {
 	struct file_dev *f = file_of(dev);
 	int err = kvp_dev_check_range(dev, "allocate", off, len);
@@ -309,7 +310,7 @@ int kvp_file_allocate(struct kvp_dev *dev, u64 off, u64 len)
 				dev->name, dev->size, off + len);
 	}
 	pthread_mutex_lock(&f->grow);
-	err = file_allocate_locked(f, off, len);
+	err = file_allocate_locked(f, off, len, flags);
 	pthread_mutex_unlock(&f->grow);
 	return err;
 }

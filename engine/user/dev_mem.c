@@ -75,10 +75,11 @@ static int mem_grow(struct mem_dev *m, u64 end)
 	return err;
 }
 
-static int mem_allocate(struct kvp_dev *dev, u64 off, u64 len)
+static int mem_allocate(struct kvp_dev *dev, u64 off, u64 len, unsigned int flags)
 {
 	int err = kvp_dev_check_range(dev, "allocate", off, len);
 
+	(void)flags;
 	return err ? err : mem_grow(mem_of(dev), off + len);
 }
 

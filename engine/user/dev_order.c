@@ -156,10 +156,10 @@ static int order_flush(struct kvp_dev *dev)
 	return err;
 }
 
-static int order_allocate(struct kvp_dev *dev, u64 off, u64 len)
+static int order_allocate(struct kvp_dev *dev, u64 off, u64 len, unsigned int flags)
 {
 	struct order_dev *d = order_of(dev);
-	int err = kvp_dev_allocate(d->inner, off, len);
+	int err = kvp_dev_allocate(d->inner, off, len, flags);
 
 	order_mark(d, 0, 0, DIRTY);
 	return err;
@@ -192,6 +192,11 @@ static int order_window_map(struct kvp_dev *dev, u64 off, u32 len)
 		d->window_len = len;
 	}
 	return err;
+}
+
+static int order_window_back(struct kvp_dev *dev, u32 upto)
+{
+	return kvp_dev_window_back(order_of(dev)->inner, upto);
 }
 
 static int order_window_store(struct kvp_dev *dev, u32 off, const void *buf, u32 len)
@@ -234,6 +239,7 @@ static const struct kvp_dev_ops order_ops = {
 	.discard = order_discard,
 	.resize = order_resize,
 	.window_map = order_window_map,
+	.window_back = order_window_back,
 	.window_store = order_window_store,
 	.allocated = order_allocated,
 	.close = order_close,

@@ -121,13 +121,13 @@ static int record_flush(struct kvp_dev *dev)
 	return err;
 }
 
-static int record_allocate(struct kvp_dev *dev, u64 off, u64 len)
+static int record_allocate(struct kvp_dev *dev, u64 off, u64 len, unsigned int flags)
 {
 	struct record_dev *r = record_of(dev);
 	int err;
 
 	pthread_mutex_lock(&r->lock);
-	err = kvp_dev_allocate(r->inner, off, len);
+	err = kvp_dev_allocate(r->inner, off, len, flags);
 	if (!err)
 		record(r, KVP_TRACE_ALLOCATE, off, len, NULL);
 	kvp_store(&dev->size, kvp_load(&r->inner->size));

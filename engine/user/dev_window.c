@@ -5,8 +5,8 @@
  * memcpy.
  *
  * The mapping goes through a second, buffered descriptor, so that O_DIRECT stays on for the rest.
- * Its pages are made writable beforehand (MADV_POPULATE_WRITE): a store should not wait for the
- * file system.
+ * Its pages are made writable before they are needed (MADV_POPULATE_WRITE): a store should not wait
+ * for the file system. That is asked for as the log comes to them, so a small volume stays small.
  *
  * When somebody cuts the file, or the memory below a page fails, a store raises SIGBUS. The handler
  * finds the window that the address lies in, puts a page of zeros there and marks the window as
@@ -40,6 +40,8 @@ struct window {
 	u64 len; /* of the mapping */
 	u32 lead; /* bytes of the mapping before the window, which may begin inside a page */
 	u32 size; /* of the window */
+	u64 off;  /* of the window in the file */
+	u32 backed; /* bytes of it whose pages are there and writable */
 };
 
 static struct window windows[WINDOWS_MAX];
@@ -202,15 +204,35 @@ int kvp_file_window_map(struct kvp_dev *dev, u64 off, u32 len)
 			return no_window(f, "the file system cannot map files shared");
 		return kvp_fail_errno(-KVE_io_system, dev->name, "map the window", off, len, rc);
 	}
+	w->off = off;
+	w->backed = 0;
 	kvp_store_release(&w->base, base);
 	f->window = w;
-	rc = populate(base, w->len);
+	return 0;
+}
+
+int kvp_file_window_back(struct kvp_dev *dev, u32 upto)
+{
+	struct file_dev *f = file_of(dev);
+	struct window *w = f->window;
+	u64 from;
+	int err, rc;
+
+	if (!w || upto > w->size)
+		return kvp_fail(-KVE_invalid, "%s: a window of %u bytes is not mapped", dev->name, upto);
+	if (upto <= w->backed)
+		return 0;
+	/* Space first: a page that finds none would kill. */
+	err = kvp_file_allocate(dev, w->off + w->backed, upto - w->backed, 0);
+	if (err)
+		return err;
+	from = (w->lead + (u64)w->backed) & ~(u64)(page_bytes - 1);
+	rc = populate(w->base + from, w->lead + (u64)upto - from);
 	if (rc == 0 && kvp_load(&w->poisoned))
 		rc = EIO;
-	if (rc) {
-		kvp_file_window_unmap(f);
-		return kvp_file_write_error(f, "fill the window", off, len, rc);
-	}
+	if (rc)
+		return kvp_file_write_error(f, "fill the window", w->off, upto, rc);
+	w->backed = upto;
 	return 0;
 }
 

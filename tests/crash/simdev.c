@@ -100,10 +100,11 @@ static int sim_flush(struct kvp_dev *dev)
 	return 0;
 }
 
-static int sim_allocate(struct kvp_dev *dev, u64 off, u64 len)
+static int sim_allocate(struct kvp_dev *dev, u64 off, u64 len, unsigned int flags)
 {
 	struct sim *s = sim_of(dev);
 
+	(void)flags;
 	if (dev->read_only)
 		return -KVE_io_write;
 	if (off + len > s->cap)

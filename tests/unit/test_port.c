@@ -454,15 +454,15 @@ START_TEST(mem_device)
 	ck_assert_int_eq(kvp_dev_read(d, 16384 - 512, got, 1024), -KVE_truncated);
 	ck_assert_int_eq(kvp_dev_read(d, ~511ull, got, 512), -KVE_truncated);
 	ck_assert_int_eq(kvp_dev_write(d, 16384, buf, 512, 0), -KVE_io_write);
-	ck_assert_int_eq(kvp_dev_allocate(d, 1, 512), -KVE_invalid);
-	ck_assert_int_eq(kvp_dev_allocate(d, ~511ull, 1024), -KVE_invalid);
+	ck_assert_int_eq(kvp_dev_allocate(d, 1, 512, 0), -KVE_invalid);
+	ck_assert_int_eq(kvp_dev_allocate(d, ~511ull, 1024, 0), -KVE_invalid);
 
 	/* Space. */
-	ck_assert_int_eq(kvp_dev_allocate(d, 16384, 16384), 0);
+	ck_assert_int_eq(kvp_dev_allocate(d, 16384, 16384, 0), 0);
 	ck_assert_uint_eq(d->size, 32768);
-	ck_assert_int_eq(kvp_dev_allocate(d, 0, 512), 0);
+	ck_assert_int_eq(kvp_dev_allocate(d, 0, 512, 0), 0);
 	ck_assert_uint_eq(d->size, 32768);
-	ck_assert_int_eq(kvp_dev_allocate(d, 0, max + 512), -KVE_no_space);
+	ck_assert_int_eq(kvp_dev_allocate(d, 0, max + 512, 0), -KVE_no_space);
 	ck_assert_int_eq(kvp_dev_resize(d, max + 512), -KVE_no_space);
 	ck_assert_int_eq(kvp_dev_discard(d, 4608, 7168), 0);
 	ck_assert_mem_eq(kvp_mem_bytes(d) + 4096, buf, 512);
@@ -487,7 +487,7 @@ START_TEST(mem_device)
 	ck_assert_int_eq(kvp_mem_open_copy(&d, buf, 1024, 0), 0);
 	ck_assert_mem_eq(kvp_mem_bytes(d), buf, 1024);
 	ck_assert(!d->growable);
-	ck_assert_int_eq(kvp_dev_allocate(d, 1024, 512), -KVE_no_space);
+	ck_assert_int_eq(kvp_dev_allocate(d, 1024, 512, 0), -KVE_no_space);
 	ck_assert_int_eq(kvp_dev_resize(d, 512), -KVE_invalid);
 	d->read_only = true;
 	ck_assert_int_eq(kvp_dev_write(d, 0, buf, 512, 0), -KVE_read_only);
@@ -530,7 +530,7 @@ START_TEST(record_trace)
 	ck_assert_int_eq(kvp_dev_write(d, 0, buf, 512, KVP_FUA), 0);
 	ck_assert_int_eq(kvp_dev_flush(d), 0);
 	kvp_record_mark(d, 77);
-	ck_assert_int_eq(kvp_dev_allocate(d, 8192, 4096), 0);
+	ck_assert_int_eq(kvp_dev_allocate(d, 8192, 4096, 0), 0);
 	ck_assert_uint_eq(d->size, 12288);
 	ck_assert_int_eq(kvp_dev_window_map(d, 4096, 2048), 0);
 	ck_assert_int_eq(kvp_dev_window_store(d, 500, buf, 1100), 0); /* over three sectors */
@@ -601,7 +601,7 @@ static int fault_call(struct kvp_dev *d, unsigned int kind)
 	case KVP_FAULT_FLUSH:
 		return kvp_dev_flush(d);
 	case KVP_FAULT_ALLOCATE:
-		return kvp_dev_allocate(d, 0, 512);
+		return kvp_dev_allocate(d, 0, 512, 0);
 	default:
 		return kvp_dev_window_store(d, 0, buf, 8);
 	}
@@ -728,7 +728,7 @@ START_TEST(order_shadow)
 	ck_assert_int_eq(kvp_dev_flush(d), 0);
 	ck_assert(kvp_order_durable(d, 0, 4096));
 	/* What is new is not durable. */
-	ck_assert_int_eq(kvp_dev_allocate(d, 8192, 4096), 0);
+	ck_assert_int_eq(kvp_dev_allocate(d, 8192, 4096, 0), 0);
 	ck_assert(!kvp_order_durable(d, 8192, 512));
 	ck_assert(!kvp_order_durable(d, 1 << 20, 512));
 	ck_assert_int_eq(kvp_dev_flush(d), 0);
@@ -771,7 +771,7 @@ START_TEST(devices_from_threads)
 		ck_assert_int_eq(kvp_dev_write(d, i % 8 * 512, buf, 512, i & 1 ? KVP_FUA : 0), 0);
 		ck_assert_int_eq(kvp_dev_flush(d), 0);
 		ck_assert(kvp_order_durable(d, i % 8 * 512, 512));
-		ck_assert_int_eq(kvp_dev_allocate(d, 32768, 512), 0);
+		ck_assert_int_eq(kvp_dev_allocate(d, 32768, 512, 0), 0);
 	}
 	kvp_thread_join(t);
 	ck_assert_int_eq(kvp_dev_flush(d), 0);

@@ -71,7 +71,7 @@ static struct kvp_dev *open_new(unsigned int mode, u64 size)
 	ck_assert_int_eq(kvp_file_open(&d, path, KVP_OPEN_WRITE | KVP_OPEN_CREATE | mode), 0);
 	ck_assert_uint_eq(d->size, 0);
 	if (size)
-		ck_assert_int_eq(kvp_dev_allocate(d, 0, size), 0);
+		ck_assert_int_eq(kvp_dev_allocate(d, 0, size, KVP_WRITTEN), 0);
 	return d;
 }
 
@@ -129,7 +129,7 @@ START_TEST(read_write_flush)
 	ck_assert_int_eq(kvp_dev_read(d, 32768, got, 32768), 0);
 	ck_assert_mem_eq(buf + 32768, got, 32768);
 	ck_assert_int_eq(kvp_dev_write(d, 0, buf, align, 0), -KVE_read_only);
-	ck_assert_int_eq(kvp_dev_allocate(d, 0, align), -KVE_read_only);
+	ck_assert_int_eq(kvp_dev_allocate(d, 0, align, KVP_WRITTEN), -KVE_read_only);
 	ck_assert_int_eq(kvp_dev_discard(d, 0, align), -KVE_read_only);
 	ck_assert_int_eq(kvp_dev_resize(d, 0), -KVE_read_only);
 	ck_assert_int_eq(kvp_dev_window_map(d, 0, align), -KVE_unsupported);
@@ -241,7 +241,7 @@ START_TEST(batches_from_threads)
 	for (i = 0; i < 3; i++)
 		ck_assert_int_eq(kvp_thread_start(&t[i], "batch", batch_thread, d), 0);
 	for (i = 0; i < 20; i++)
-		ck_assert_int_eq(kvp_dev_allocate(d, 65536 + (u64)i * 4096, 4096), 0);
+		ck_assert_int_eq(kvp_dev_allocate(d, 65536 + (u64)i * 4096, 4096, KVP_WRITTEN), 0);
 	for (i = 0; i < 3; i++)
 		kvp_thread_join(t[i]);
 	kvp_dev_close(d);
@@ -388,7 +388,7 @@ START_TEST(failed_flush_is_final)
 	ck_assert_int_eq(kvp_dev_flush(d), -KVE_io_flush);
 	ck_assert_int_eq(kvp_dev_write(d, 0, buf, 4096, 0), -KVE_io_flush);
 	ck_assert_int_eq(kvp_dev_write(d, 0, buf, 4096, KVP_FUA), -KVE_io_flush);
-	ck_assert_int_eq(kvp_dev_allocate(d, 65536, 4096), -KVE_io_flush);
+	ck_assert_int_eq(kvp_dev_allocate(d, 65536, 4096, KVP_WRITTEN), -KVE_io_flush);
 	ck_assert_int_eq(kvp_dev_resize(d, 4096), -KVE_io_flush);
 	ck_assert_int_eq(kvp_dev_batch(d, ios, 2), -KVE_io_flush);
 	ck_assert_int_eq(ios[1].result, 0);
@@ -422,7 +422,7 @@ START_TEST(allocate_discard_resize)
 {
 	struct kvp_dev *d = open_new(modes[_i], 0);
 
-	ck_assert_int_eq(kvp_dev_allocate(d, 0, 1 << 20), 0);
+	ck_assert_int_eq(kvp_dev_allocate(d, 0, 1 << 20, KVP_WRITTEN), 0);
 	ck_assert_uint_eq(d->size, 1 << 20);
 	ck_assert_uint_eq(size_on_disk(), 1 << 20);
 	ck_assert_uint_eq(data_bytes(0, 1 << 20), 1 << 20); /* written, not only promised */
@@ -439,14 +439,14 @@ START_TEST(allocate_discard_resize)
 	ck_assert_uint_eq(d->size, 1 << 20);
 	ck_assert_uint_le(d->ops->allocated(d), (1 << 20) - 131072 + 8192);
 	ck_assert_uint_eq(data_bytes(0, 262144), 131072);
-	ck_assert_int_eq(kvp_dev_allocate(d, 0, 262144), 0);
+	ck_assert_int_eq(kvp_dev_allocate(d, 0, 262144, KVP_WRITTEN), 0);
 	ck_assert_uint_eq(data_bytes(0, 262144), 262144);
 	ck_assert_int_eq(kvp_dev_read(d, 0, got, 262144), 0);
 	ck_assert(is_zero(got, 65536) && is_zero(got + 131072, 131072));
 	ck_assert_mem_eq(got + 65536, buf, 65536);
 
 	/* Over the end, and an end beyond a hole. */
-	ck_assert_int_eq(kvp_dev_allocate(d, (1 << 20) - 4096, 8192), 0);
+	ck_assert_int_eq(kvp_dev_allocate(d, (1 << 20) - 4096, 8192, KVP_WRITTEN), 0);
 	ck_assert_uint_eq(d->size, (1 << 20) + 4096);
 	ck_assert_int_eq(kvp_dev_discard(d, 1 << 20, 1 << 22), 0);
 	ck_assert_uint_eq(size_on_disk(), (1 << 20) + 4096);
@@ -457,8 +457,8 @@ START_TEST(allocate_discard_resize)
 	ck_assert_int_eq(kvp_dev_read(d, 65536, got, 65536), 0);
 	ck_assert(is_zero(got, 65536));
 	ck_assert_int_eq(kvp_dev_resize(d, 100), -KVE_invalid);
-	ck_assert_int_eq(kvp_dev_allocate(d, 100, 4096), -KVE_invalid);
-	ck_assert_int_eq(kvp_dev_allocate(d, ~4095ull, 4096), -KVE_invalid);
+	ck_assert_int_eq(kvp_dev_allocate(d, 100, 4096, KVP_WRITTEN), -KVE_invalid);
+	ck_assert_int_eq(kvp_dev_allocate(d, ~4095ull, 4096, KVP_WRITTEN), -KVE_invalid);
 	kvp_dev_close(d);
 }
 END_TEST
@@ -466,7 +466,7 @@ END_TEST
 /* More than there is: the size and what was there stay, and it goes on. */
 static void expect_full(struct kvp_dev *d, u64 have, u64 more)
 {
-	ck_assert_int_eq(kvp_dev_allocate(d, have, more), -KVE_no_space);
+	ck_assert_int_eq(kvp_dev_allocate(d, have, more, KVP_WRITTEN), -KVE_no_space);
 	ck_assert_ptr_nonnull(strstr(kvp_error_text(), "a.kv"));
 	ck_assert_uint_eq(d->size, have);
 	ck_assert_uint_eq(size_on_disk(), have);
@@ -488,7 +488,7 @@ START_TEST(full_by_limit)
 	ck_assert_int_eq(kvp_dev_resize(d, 131072), -KVE_no_space);
 	file_of(d)->no_fallocate = true; /* the way of file systems that have none */
 	expect_full(d, 32768, 65536);
-	ck_assert_int_eq(kvp_dev_allocate(d, 32768, 32768), 0);
+	ck_assert_int_eq(kvp_dev_allocate(d, 32768, 32768, KVP_WRITTEN), 0);
 	ck_assert_uint_eq(data_bytes(0, 65536), 65536);
 	kvp_dev_close(d);
 }
@@ -514,7 +514,7 @@ START_TEST(full_tmpfs)
 		return;
 	d = open_new(modes[_i], 32768);
 	expect_full(d, 32768, 65536);
-	ck_assert_int_eq(kvp_dev_allocate(d, 32768, 32768), 0);
+	ck_assert_int_eq(kvp_dev_allocate(d, 32768, 32768, KVP_WRITTEN), 0);
 	kvp_dev_close(d);
 	unlink(path);
 	ck_assert_int_eq(umount(dir), 0);
@@ -678,7 +678,7 @@ START_TEST(window_of_a_cut_file)
 		return;
 	snprintf(other, sizeof(other), "%s/b.kv", dir);
 	ck_assert_int_eq(kvp_file_open(&e, other, KVP_OPEN_WRITE | KVP_OPEN_CREATE), 0);
-	ck_assert_int_eq(kvp_dev_allocate(e, 0, 8192), 0);
+	ck_assert_int_eq(kvp_dev_allocate(e, 0, 8192, KVP_WRITTEN), 0);
 	ck_assert_int_eq(kvp_dev_window_map(e, 0, 8192), 0);
 
 	ck_assert_int_eq(kvp_dev_window_store(d, 0, buf, 100), 0);
@@ -692,7 +692,7 @@ START_TEST(window_of_a_cut_file)
 	unlink(other);
 	/* The slot is clean for the next one. */
 	ck_assert_int_eq(kvp_file_open(&d, path, KVP_OPEN_WRITE), 0);
-	ck_assert_int_eq(kvp_dev_allocate(d, 0, 65536), 0);
+	ck_assert_int_eq(kvp_dev_allocate(d, 0, 65536, KVP_WRITTEN), 0);
 	ck_assert_int_eq(kvp_dev_window_map(d, WINDOW_OFF, WINDOW_LEN), 0);
 	ck_assert_int_eq(kvp_dev_window_store(d, 0, buf, 100), 0);
 	kvp_dev_close(d);
@@ -801,8 +801,8 @@ START_TEST(block_device)
 	ck_assert_int_eq(kvp_dev_flush(d), 0);
 	ck_assert_int_eq(kvp_dev_read(d, 512, got, 65536), 0);
 	ck_assert_mem_eq(buf, got, 65536);
-	ck_assert_int_eq(kvp_dev_allocate(d, 0, 1 << 20), 0);
-	ck_assert_int_eq(kvp_dev_allocate(d, 1 << 20, 512), -KVE_no_space);
+	ck_assert_int_eq(kvp_dev_allocate(d, 0, 1 << 20, KVP_WRITTEN), 0);
+	ck_assert_int_eq(kvp_dev_allocate(d, 1 << 20, 512, KVP_WRITTEN), -KVE_no_space);
 	ck_assert_int_eq(kvp_dev_resize(d, 1 << 19), -KVE_invalid);
 	ck_assert_int_eq(kvp_dev_discard(d, 131072, 131072), 0);
 	ck_assert_uint_eq(d->ops->allocated(d), 0);

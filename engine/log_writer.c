@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * log_writer.c - a thread that keeps the ring from filling up and space ahead of the log backed, so that who
+ * appends seldom waits for the medium.
+ *
+ * It is woken when a quarter of the ring is not at home, or when the log comes near the end of what is
+ * backed. It writes what is whole, as anybody with the flush lock may, and then backs what comes next: a
+ * ring more, into the next segment if need be; in the first segment as much again as there is. All it does is
+ * ahead of need: without it (no thread, read-only) the same happens later, by whoever needs it.
+ */
+#include "log_internal.h"
+
+#define PIECE (256u << 10) /* others wait for one at most */
+
+static void writer_kick(struct kv_db *db)
+{
+	struct kve_log *log = &db->log;
+
+	kvp_mutex_lock(&db->state);
+	kvp_store(&log->kicked, true);
+	kvp_cond_signal(&log->wake);
+	kvp_mutex_unlock(&db->state);
+}
+
+/* The first step is for small volumes, which will not need the second. */
+static bool backing_due(const struct kve_log *log, u32 segment_bytes)
+{
+	return log->backed < segment_bytes && (log->switched || log->backed > KVE_LOG_STEP) &&
+	       log->pos.offset + log->ring_bytes / 2 > log->backed;
+}
+
+void kve_log_writer_poke(struct kv_db *db)
+{
+	struct kve_log *log = &db->log;
+
+	if (!log->writer || kvp_load(&log->kicked))
+		return;
+	if (log->pos.offset - log->written >= log->ring_bytes / 4 || backing_due(log, db->geo.segment))
+		writer_kick(db);
+}
+
+/*
+ * A sync of what lies in space that was never written changes metadata of the file, and takes twice as long.
+ * Writing zeros first pays where syncs are frequent; loads are better off without.
+ */
+static unsigned int syncs_matter(struct kve_log *log)
+{
+	u64 syncs = kvp_load(&log->syncs), since = syncs - log->syncs_seen;
+
+	log->syncs_seen = syncs;
+	return since > 1 || !log->switched ? KVP_WRITTEN : 0;
+}
+
+int kve_log_back(struct kv_db *db, u32 segment, u32 upto)
+{
+	struct kve_log *log = &db->log;
+	int err;
+
+	/* Zeros must not come behind records: one at a time. */
+	kvp_mutex_lock(&log->backing);
+	err = kve_segment_back(db, segment, upto, syncs_matter(log));
+	if (!err && db->window)
+		err = kvp_dev_window_back(db->dev, KVF_MIN(upto, db->geo.window));
+	if (!err) {
+		kvp_mutex_lock(&log->append);
+		if (log->pos.segment == segment)
+			kvp_store(&log->backed, KVF_MAX(log->backed, upto));
+		kvp_mutex_unlock(&log->append);
+	}
+	kvp_mutex_unlock(&log->backing);
+	return err;
+}
+
+/* How far the head, and the one behind it, are to be backed. */
+static void ahead_of(struct kv_db *db, struct kve_logpos *pos, u32 *next, u32 *head_end, u32 *next_end)
+{
+	struct kve_log *log = &db->log;
+	u32 end;
+
+	kvp_mutex_lock(&log->append);
+	*pos = log->pos;
+	*next = log->next_segment;
+	end = pos->offset + (log->switched ? log->ring_bytes : KVF_MIN(pos->offset, log->ring_bytes));
+	kvp_mutex_unlock(&log->append);
+	end = (u32)KVF_ROUND_UP(end, KVE_LOG_STEP);
+	*head_end = KVF_MIN(end, db->geo.segment);
+	*next_end = end > db->geo.segment ? KVF_MIN(end - db->geo.segment, log->ring_bytes) : 0;
+}
+
+/* Best effort: who needs the space asks again, and gets the error. */
+static void back_ahead(struct kv_db *db)
+{
+	u32 next, head_end, next_end, at;
+	struct kve_logpos pos;
+
+	/* What is no file has all it will ever have. */
+	if (!db->dev->growable)
+		return;
+	ahead_of(db, &pos, &next, &head_end, &next_end);
+	if (pos.segment == KVF_NO_SEGMENT)
+		return;
+	for (at = pos.offset; at < head_end;) {
+		at = (u32)KVF_MIN(KVF_ROUND_UP((u64)at + 1, PIECE), (u64)head_end);
+		if (kve_log_back(db, pos.segment, at))
+			return;
+	}
+	if (next_end)
+		(void)kve_log_back(db, next, next_end);
+}
+
+static void writer(void *arg)
+{
+	struct kv_db *db = arg;
+	struct kve_log *log = &db->log;
+
+	kvp_mutex_lock(&db->state);
+	while (!db->stop) {
+		if (!log->kicked || db->paused || db->degraded) {
+			kvp_cond_wait(&log->wake, &db->state);
+			continue;
+		}
+		log->writing = true;
+		kvp_mutex_unlock(&db->state);
+		kvp_mutex_lock(&log->flush);
+		/* What fails here fails the volume; the next commit says so. */
+		(void)kve_log_write_home(db);
+		kvp_mutex_unlock(&log->flush);
+		back_ahead(db);
+		kvp_mutex_lock(&db->state);
+		kvp_store(&log->kicked, false);
+		log->writing = false;
+		if (db->paused)
+			kvp_cond_broadcast(&db->done);
+	}
+	kvp_mutex_unlock(&db->state);
+}
+
+int kve_log_writer_start(struct kv_db *db)
+{
+	int err;
+
+	/* It waits for the lock, and so finds all in place. */
+	kvp_mutex_lock(&db->state);
+	err = kvp_thread_start(&db->log.writer, "kvs-log", writer, db);
+	kvp_mutex_unlock(&db->state);
+	return err;
+}
+
+void kve_log_writer_stop(struct kv_db *db)
+{
+	struct kve_log *log = &db->log;
+
+	if (!log->writer)
+		return;
+	kvp_mutex_lock(&db->state);
+	kvp_cond_broadcast(&log->wake);
+	kvp_mutex_unlock(&db->state);
+	kvp_thread_join(log->writer);
+	log->writer = NULL;
+}
