@@ -237,9 +237,9 @@ int kve_checkpoint(struct kv_db *db, const struct kve_logpos *at, bool clean, bo
 	if (err || (!force && !db->changed))
 		goto out;
 	/* It may have been full for a moment only. */
-	if (db->space.host_full)
+	if (kvp_load(&db->space.host_full))
 		kve_space_reserve(db);
-	full = db->space.host_full;
+	full = kvp_load(&db->space.host_full);
 	err = round_run(db, at, clean);
 	/* The file system is full: once more, with what is backed already. Or it was full, and is no more. */
 	if (err == -KVE_no_space && db->dev->growable) {

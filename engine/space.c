@@ -175,7 +175,7 @@ static int reserve_back(struct kv_db *db)
 	int err = 0;
 
 	if (sp->nr < RESERVE_FROM) {
-		sp->host_full = false;
+		kvp_store(&sp->host_full, false);
 		return 0;
 	}
 	for (; have <= reserve_backed(db) && !err; have++) {
@@ -189,7 +189,7 @@ static int reserve_back(struct kv_db *db)
 		if (!err)
 			sp->seg[nr].backed = db->geo.segment;
 	}
-	sp->host_full = err == -KVE_no_space;
+	kvp_store(&sp->host_full, err == -KVE_no_space);
 	return err;
 }
 
@@ -749,7 +749,7 @@ bool kve_space_reclaimable(struct kv_db *db)
 void kve_space_host_full(struct kv_db *db, bool full)
 {
 	kvp_mutex_lock(&db->space.lock);
-	db->space.host_full = full;
+	kvp_store(&db->space.host_full, full);
 	kvp_mutex_unlock(&db->space.lock);
 }
 
