@@ -295,8 +295,8 @@ static bool same_entry(const struct kve_entry *a, const struct kve_entry *b)
  * A separated value is read without lock. When that fails the key is looked up again: only if it still
  * says the same is the failure real.
  */
-static int get_into(struct kv_db *db, struct kv_tree *t, u64 gen, const void *key, u32 len, void *buf,
-		    size_t cap, size_t *value_len)
+int kve_get_into(struct kv_db *db, struct kv_tree *t, u64 gen, const void *key, u32 len, void *buf,
+		 size_t cap, size_t *value_len)
 {
 	struct kve_entry e, was = { .flags = 0xff };
 	int err;
@@ -326,7 +326,7 @@ static int get_alloc(struct kv_db *db, struct kv_tree *t, u64 gen, const void *k
 		buf = kvp_alloc(cap + 1, 0);
 		if (!buf)
 			return -KVE_no_memory;
-		err = get_into(db, t, gen, key, len, buf, cap, value_len);
+		err = kve_get_into(db, t, gen, key, len, buf, cap, value_len);
 		if (!err) {
 			*value = buf;
 			return 0;
@@ -367,7 +367,7 @@ int kv_get_into(kv_db *db, kv_tree *tree, const void *key, size_t key_len, void 
 	int err = get_begin(db, t, key, key_len);
 
 	if (!err)
-		err = get_into(db, t, KVE_LIVE, key, (u32)key_len, buf, cap, value_len);
+		err = kve_get_into(db, t, KVE_LIVE, key, (u32)key_len, buf, cap, value_len);
 	return kve_return(db, err);
 }
 
@@ -416,8 +416,8 @@ int kv_read_get_into(kv_read *r, kv_tree *tree, const void *key, size_t key_len,
 	int err = read_get_begin(r, t, key, key_len);
 
 	if (!err)
-		err = kve_read_done(r, get_into(r->db, t, r->gen, key, (u32)key_len, buf, cap,
-						value_len));
+		err = kve_read_done(r, kve_get_into(r->db, t, r->gen, key, (u32)key_len, buf, cap,
+						    value_len));
 	return kve_return(r->db, err);
 }
 

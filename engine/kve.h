@@ -552,6 +552,12 @@ struct kve_entry {
 /* Decode a verified leaf cell. value: the inline value, pointing into the cell. */
 void kve_entry_decode(struct kve_entry *e, u8 flags, const u8 *cell, u32 len, const u8 **value);
 
+/* ---- api.c, get_many.c ---- */
+
+/* The value of a key into the caller's buffer: what kv_get_into does. */
+int kve_get_into(struct kv_db *db, struct kv_tree *t, u64 gen, const void *key, u32 len, void *buf,
+		 size_t cap, size_t *value_len);
+
 /* ---- tree_get.c ---- */
 
 /* A leaf without a lock, as it was at some version. */
@@ -577,6 +583,16 @@ int kve_tree_get_locked(struct kv_tree *t, u64 gen, const void *key, u32 len, st
 			void *buf, size_t cap);
 int kve_tree_get(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kve_entry *e, void *buf,
 		 size_t cap);
+/* One of many: err is set to -KVE_need_page before and to what kve_tree_get gives; else it is left out. */
+struct kve_lookup {
+	const void *key;
+	u32 key_len;
+	int err;
+	void *buf;
+	size_t cap;
+	struct kve_entry e;
+};
+void kve_tree_get_many(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n);
 
 /* One change: a record of the log and what it does to its tree. */
 struct kve_op {

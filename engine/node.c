@@ -17,6 +17,9 @@
  */
 #include "node_internal.h"
 
+#define SLOTS_AHEAD 256u /* bytes of slots, of an item that a search in steps asks for */
+#define ITEM_AHEAD 192u
+
 /* ---- building -------------------------------------------------------------------------------- */
 
 u32 kve_node_heap_take(void *page, u32 bytes)
@@ -266,32 +269,44 @@ static int slot_cmp(const void *page, u32 frame, const struct kvf_slot *s, u32 h
 	return at < head ? -1 : 1;
 }
 
-u32 kve_node_search(const void *page, u32 frame, const void *key, u32 len, bool *exact)
+static inline void search_begin(struct kve_search *s, const void *page, u32 frame, const void *key, u32 len)
 {
 	const struct kvf_page *p = page;
-	const struct kvf_slot *slots = kvf_page_slots(page);
-	u32 nr = kve_racy_16(&p->nr), most, n, head, lo = 0, hi;
-	const u8 *suffix;
+	u32 nr = kve_racy_16(&p->nr), most, n;
 	int c;
 
-	*exact = false;
 	most = (frame - KVE_NODE_HEADER) / (u32)sizeof(struct kvf_slot);
 	nr = KVF_MIN(nr, most);
 	c = prefix_cmp(page, frame, key, len, &n);
-	if (kvp_unlikely(c))
-		return c < 0 ? 0 : nr;
-	suffix = (const u8 *)key + n;
-	len -= n;
-	head = kve_node_head(suffix, len);
-	hi = nr;
-	if (!kve_racy_16(&p->upper_off) && nr && slot_cmp(page, frame, slots + nr - 1, head, suffix, len) < 0)
-		return nr;
+	if (kvp_unlikely(c)) {
+		s->lo = s->hi = c < 0 ? 0 : nr;
+		return;
+	}
+	s->suffix = (const u8 *)key + n;
+	s->len = len - n;
+	s->head = kve_node_head(s->suffix, s->len);
+	s->lo = 0;
+	s->hi = nr;
+	if (!kve_racy_16(&p->upper_off) && nr &&
+	    slot_cmp(page, frame, kvf_page_slots(page) + nr - 1, s->head, s->suffix, s->len) < 0) {
+		s->lo = nr;
+		return;
+	}
 	if (nr > KVE_NODE_HINTED)
-		hints_search(page, nr, head, &lo, &hi);
+		hints_search(page, nr, s->head, &s->lo, &s->hi);
+}
+
+static inline u32 search_end(const struct kve_search *s, const void *page, u32 frame, bool *exact)
+{
+	const struct kvf_slot *slots = kvf_page_slots(page);
+	u32 lo = s->lo, hi = s->hi;
+	int c;
+
+	*exact = false;
 	while (lo < hi) {
 		u32 mid = lo + (hi - lo) / 2;
 
-		c = slot_cmp(page, frame, slots + mid, head, suffix, len);
+		c = slot_cmp(page, frame, slots + mid, s->head, s->suffix, s->len);
 		if (!c) {
 			*exact = true;
 			return mid;
@@ -302,6 +317,59 @@ u32 kve_node_search(const void *page, u32 frame, const void *key, u32 len, bool 
 			hi = mid;
 	}
 	return lo;
+}
+
+u32 kve_node_search(const void *page, u32 frame, const void *key, u32 len, bool *exact)
+{
+	struct kve_search s;
+
+	search_begin(&s, page, frame, key, len);
+	return search_end(&s, page, frame, exact);
+}
+
+static void prefetch_bytes(const void *from, u32 bytes)
+{
+	u32 at;
+
+	for (at = 0; at < bytes; at += KVE_LINE)
+		kvp_prefetch((const u8 *)from + at);
+}
+
+void kve_node_search_begin(struct kve_search *s, const void *page, u32 frame, const void *key, u32 len)
+{
+	search_begin(s, page, frame, key, len);
+	if (s->lo < s->hi)
+		prefetch_bytes(kvf_page_slots(page) + s->lo,
+			       KVF_MIN((s->hi - s->lo) * (u32)sizeof(struct kvf_slot), SLOTS_AHEAD));
+}
+
+/* By heads alone, up to the first tie: the item of that slot is what the rest will look at. */
+void kve_node_search_near(struct kve_search *s, const void *page, u32 frame)
+{
+	const struct kvf_slot *slots = kvf_page_slots(page);
+	u32 avail;
+
+	while (s->lo < s->hi) {
+		u32 mid = s->lo + (s->hi - s->lo) / 2;
+		u32 at = kve_racy_32(&slots[mid].head);
+
+		if (at == s->head) {
+			const u8 *item = kve_node_heap_clamped(page, frame, kve_racy_16(&slots[mid].off),
+							       &avail);
+
+			prefetch_bytes(item, KVF_MIN(avail, ITEM_AHEAD));
+			return;
+		}
+		if (at < s->head)
+			s->lo = mid + 1;
+		else
+			s->hi = mid;
+	}
+}
+
+u32 kve_node_search_end(const struct kve_search *s, const void *page, u32 frame, bool *exact)
+{
+	return search_end(s, page, frame, exact);
 }
 
 u32 kve_node_child(const void *page, u32 frame, const void *key, u32 len)

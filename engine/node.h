@@ -49,6 +49,28 @@ void kve_node_init(void *page, u32 frame, const u8 *uuid, u32 tree, u8 level, co
  */
 u32 kve_node_search(const void *page, u32 frame, const void *key, u32 len, bool *exact);
 /*
+ * The same search in steps, for several pages side by side: before a step, the one before it has asked the
+ * processor for the memory that it looks at. (First of all: kve_node_prefetch.)
+ */
+struct kve_search {
+	const u8 *suffix; /* of the key, behind the page's prefix */
+	u32 len, head;
+	u32 lo, hi; /* slots among which the answer is */
+};
+void kve_node_search_begin(struct kve_search *s, const void *page, u32 frame, const void *key, u32 len);
+void kve_node_search_near(struct kve_search *s, const void *page, u32 frame);
+u32 kve_node_search_end(const struct kve_search *s, const void *page, u32 frame, bool *exact);
+#define KVE_LINE 64u
+static inline void kve_node_prefetch(const void *page, u32 frame)
+{
+	const u8 *p = page;
+	u32 at;
+
+	for (at = 0; at < (u32)sizeof(struct kvf_page); at += KVE_LINE)
+		kvp_prefetch(p + at);
+	kvp_prefetch(p + frame - KVE_LINE); /* the lower fence, for the prefix */
+}
+/*
  * The cell of slot i, while a writer may change the page: means nothing unless the frame's version is found
  * unchanged afterwards. An inline value goes to buf if it fits cap, any other cell to cell[].
  */

@@ -49,40 +49,77 @@ static bool spot_begin(struct kve_spot *s, struct kve_frame *f)
 	return false;
 }
 
-int kve_spot_find(struct kv_tree *t, const void *key, u32 len, struct kve_spot *s)
+/* To the root. */
+static int spot_root(struct kv_tree *t, struct kve_spot *s)
 {
-	u32 frame = t->db->geo.frame, most = t->db->cache.kids_max, depth, i;
-	struct kve_frame *f, **kids;
-	struct kve_spot kid;
+	struct kve_frame *f;
 
 	s->db = t->db;
 	s->applied = kvp_load_acquire(&t->db->applied);
 	f = kvp_load_acquire(&t->head.root);
 	if (!f || s->applied & 1)
 		return -KVE_need_page;
-	if (!spot_begin(s, f) || kvp_load(&t->head.root) != f)
-		return -KVE_restart;
-	for (depth = 0; depth < KVF_DEPTH_MAX; depth++) {
-		s->page = kvp_load(&s->frame->page);
-		kids = kvp_load(&s->frame->kids);
-		if (!s->page)
-			return -KVE_restart;
-		kve_frame_touch(s->frame);
-		if (!kids)
-			return kvp_load(&s->frame->level) ? -KVE_restart : 0;
-		i = kve_node_child(s->page, frame, key, len);
-		f = i < most ? kvp_load_acquire(&kids[i]) : NULL;
-		if (!f)
-			return unchanged(s) ? -KVE_need_page : -KVE_restart;
-		if (!spot_begin(&kid, f) || !unchanged(s))
-			return -KVE_restart;
-		s->frame = kid.frame;
-		s->version = kid.version;
-	}
-	return -KVE_restart;
+	return spot_begin(s, f) && kvp_load(&t->head.root) == f ? 0 : -KVE_restart;
 }
 
-/* Cell and, if it is inline, value of the key. -KVE_need_page: ask under the lock. */
+/* The image of the page that s is at; *kids NULL: it is a leaf. */
+static int spot_look(struct kve_spot *s, struct kve_frame ***kids)
+{
+	s->page = kvp_load(&s->frame->page);
+	*kids = kvp_load(&s->frame->kids);
+	if (!s->page)
+		return -KVE_restart;
+	kve_frame_touch(s->frame);
+	return !*kids && kvp_load(&s->frame->level) ? -KVE_restart : 0;
+}
+
+static struct kve_frame *spot_kid(const struct kve_spot *s, struct kve_frame **kids, u32 i)
+{
+	return i < s->db->cache.kids_max ? kvp_load_acquire(&kids[i]) : NULL;
+}
+
+/* On to f, which stood at the key's place in the page that s is at; NULL: nothing did. */
+static int spot_down(struct kve_spot *s, struct kve_frame *f)
+{
+	struct kve_spot kid;
+
+	if (!f)
+		return unchanged(s) ? -KVE_need_page : -KVE_restart;
+	if (!spot_begin(&kid, f) || !unchanged(s))
+		return -KVE_restart;
+	s->frame = kid.frame;
+	s->version = kid.version;
+	return 0;
+}
+
+int kve_spot_find(struct kv_tree *t, const void *key, u32 len, struct kve_spot *s)
+{
+	u32 frame = t->db->geo.frame, depth;
+	struct kve_frame **kids;
+	int err = spot_root(t, s);
+
+	for (depth = 0; !err && depth < KVF_DEPTH_MAX; depth++) {
+		err = spot_look(s, &kids);
+		if (err || !kids)
+			return err;
+		err = spot_down(s, spot_kid(s, kids, kve_node_child(s->page, frame, key, len)));
+	}
+	return err ? err : -KVE_restart;
+}
+
+/* Cell and, if it is inline, value of a key that belongs to slot i. -KVE_need_page: ask under the lock. */
+static int spot_fetch(const struct kve_spot *s, u32 i, bool exact, struct kve_fetch *cell, void *buf,
+		      size_t cap)
+{
+	if (exact)
+		kve_node_fetch(s->page, s->db->geo.frame, i, cell, buf, cap);
+	if (!kve_spot_valid(s))
+		return -KVE_restart;
+	if (!exact)
+		return -KVE_not_found;
+	return cell->flags & KVF_CELL_EXT ? -KVE_need_page : 0;
+}
+
 static int entry_fetch(struct kv_tree *t, const void *key, u32 len, struct kve_fetch *cell, void *buf,
 		       size_t cap)
 {
@@ -94,13 +131,7 @@ static int entry_fetch(struct kv_tree *t, const void *key, u32 len, struct kve_f
 	if (err)
 		return err;
 	i = kve_node_search(s.page, t->db->geo.frame, key, len, &exact);
-	if (exact)
-		kve_node_fetch(s.page, t->db->geo.frame, i, cell, buf, cap);
-	if (!kve_spot_valid(&s))
-		return -KVE_restart;
-	if (!exact)
-		return -KVE_not_found;
-	return cell->flags & KVF_CELL_EXT ? -KVE_need_page : 0;
+	return spot_fetch(&s, i, exact, cell, buf, cap);
 }
 
 /* An inline value is in the caller's buffer already, or does not fit there. */
@@ -135,6 +166,134 @@ int kve_tree_get(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kv
 	if (err == -KVE_restart || err == -KVE_need_page)
 		err = kve_tree_get_locked(t, gen, key, len, e, buf, cap);
 	return err;
+}
+
+/* ---- many keys side by side ---------------------------------------------------------------------- */
+
+/*
+ * A descent waits for memory most of the time. So several go down together, a level at a time and each level
+ * in steps: what a step of one will look at is on its way while the others take theirs. Each is validated
+ * as if it were alone.
+ */
+#define LANES 16u
+
+struct lane {
+	struct kve_lookup *l; /* NULL: has arrived, or must begin anew */
+	struct kve_spot s;
+	struct kve_frame *next; /* NULL: s is at the page to be looked at */
+	struct kve_frame **kids;
+	struct kve_search at;
+};
+
+static void lane_end(struct lane *ln, int err)
+{
+	ln->l->err = err;
+	ln->l = NULL;
+}
+
+/* Into the page that was found. */
+static void lane_enter(struct lane *ln)
+{
+	int err = ln->next ? spot_down(&ln->s, ln->next) : 0;
+
+	if (!err)
+		err = spot_look(&ln->s, &ln->kids);
+	if (err)
+		lane_end(ln, err);
+	else
+		kve_node_prefetch(ln->s.page, ln->s.db->geo.frame);
+}
+
+/* At a leaf: the end of the search. */
+static void lane_fetch(struct lane *ln, u32 i, bool exact)
+{
+	struct kve_lookup *l = ln->l;
+	struct kve_fetch cell;
+	int err = spot_fetch(&ln->s, i, exact, &cell, l->buf, l->cap);
+
+	if (err == -KVE_restart && KVP_BUG("many-no-validation"))
+		err = exact ? 0 : -KVE_not_found;
+	if (!err)
+		entry_of(&l->e, &cell);
+	lane_end(ln, err);
+}
+
+/* The search has come to an end: fetch the entry, or name the page below. */
+static void lane_leave(struct lane *ln)
+{
+	bool exact;
+	u32 i = kve_node_search_end(&ln->at, ln->s.page, ln->s.db->geo.frame, &exact);
+
+	if (!ln->kids) {
+		lane_fetch(ln, i, exact);
+		return;
+	}
+	ln->next = spot_kid(&ln->s, ln->kids, exact || !i ? i : i - 1);
+	if (!ln->next)
+		lane_end(ln, spot_down(&ln->s, NULL));
+	else
+		kvp_prefetch(ln->next);
+}
+
+/* All of them one level down. Returns how many are still on the way. */
+static u32 lanes_step(struct lane *ln, u32 n, u32 frame)
+{
+	u32 i, left = 0;
+
+	for (i = 0; i < n; i++)
+		if (ln[i].l)
+			lane_enter(&ln[i]);
+	for (i = 0; i < n; i++)
+		if (ln[i].l)
+			kve_node_search_begin(&ln[i].at, ln[i].s.page, frame, ln[i].l->key,
+					      ln[i].l->key_len);
+	for (i = 0; i < n; i++)
+		if (ln[i].l)
+			kve_node_search_near(&ln[i].at, ln[i].s.page, frame);
+	for (i = 0; i < n; i++)
+		if (ln[i].l) {
+			lane_leave(&ln[i]);
+			left += ln[i].l != NULL;
+		}
+	return left;
+}
+
+static void lanes_run(struct kv_tree *t, struct lane *ln, struct kve_lookup *l, u32 n)
+{
+	u32 i, depth, left = n;
+	int err;
+
+	for (i = 0; i < n; i++) {
+		ln[i].l = l[i].err == -KVE_need_page ? &l[i] : NULL;
+		ln[i].next = NULL;
+		if (!ln[i].l)
+			continue;
+		err = spot_root(t, &ln[i].s);
+		if (err)
+			lane_end(&ln[i], err);
+	}
+	for (depth = 0; left && depth < KVF_DEPTH_MAX; depth++)
+		left = lanes_step(ln, n, t->db->geo.frame);
+	for (i = 0; i < n; i++)
+		if (ln[i].l)
+			lane_end(&ln[i], -KVE_restart);
+}
+
+void kve_tree_get_many(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n)
+{
+	struct lane *ln = gen == KVE_LIVE && n > 1 ? kvp_alloc_array(LANES, sizeof(*ln), 0) : NULL;
+	u32 i;
+
+	for (i = 0; ln && i < n; i += LANES) {
+		kvp_reader_enter();
+		lanes_run(t, ln, l + i, KVF_MIN(n - i, LANES));
+		kvp_reader_exit();
+	}
+	for (i = 0; i < n; i++)
+		if (l[i].err == -KVE_restart || l[i].err == -KVE_need_page)
+			l[i].err = kve_tree_get(t, gen, l[i].key, l[i].key_len, &l[i].e, l[i].buf,
+						l[i].cap);
+	kvp_free(ln);
 }
 
 /* ---- the lock of a leaf ------------------------------------------------------------------------ */

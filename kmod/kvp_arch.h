@@ -9,6 +9,7 @@
 #include <linux/bug.h>
 #include <linux/compiler.h>
 #include <linux/mutex.h>
+#include <linux/prefetch.h>
 #include <linux/rcupdate.h>
 #include <linux/rwsem.h>
 #include <linux/smp.h>
@@ -46,6 +47,7 @@ static inline u64 kvp_xxh64_zeroed(const void *data, size_t len, size_t off)
 #define KVP_BUILD_BUG_ON(cond) _Static_assert(!(cond), #cond)
 #define kvp_likely(x) likely(x)
 #define kvp_unlikely(x) unlikely(x)
+#define kvp_prefetch(p) prefetch(p)
 #define KVP_PRINTF(f, a) __printf(f, a)
 
 #ifdef __CHECKER__ /* sparse knows the built-ins for plain integers only, and compiles nothing */

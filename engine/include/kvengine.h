@@ -152,6 +152,28 @@ int kv_get(kv_db *db, kv_tree *tree, const void *key, size_t key_len, void **val
 /* Into the caller's buffer. *value_len = length of the value; KV_E_TOOBIG when it exceeds cap. */
 int kv_get_into(kv_db *db, kv_tree *tree, const void *key, size_t key_len, void *buf, size_t cap,
 		size_t *value_len);
+/* One key of many. */
+typedef struct kv_item {
+	const void *key;
+	size_t key_len;
+	void *buf; /* the value goes here: cap bytes; may be NULL when cap is 0 */
+	size_t cap;
+	size_t value_len; /* out: length of the value, with KV_E_TOOBIG too */
+	int err;	  /* out: what kv_get_into gives for this key: 0, KV_E_NOTFOUND, KV_E_TOOBIG ... */
+} kv_item;
+/*
+ * The values of n keys, any number, in any order, each into a buffer of its own: faster than as many
+ * kv_get_into, as descents go side by side, and what has to be read from the medium is sorted and read in
+ * batches. A key may come several times. Each value is one that was committed when it was looked at; items
+ * are looked at one by one, not all in the same instant: kv_read_get_many does that.
+ *
+ * An item's own failure (no such key, buffer too small, key of an impossible length, damage, I/O error, no
+ * memory) is in its err and concerns no other item; kv_last_error() then has the text of one of them. The
+ * call itself returns 0, or fails without having looked: KV_E_INVALID (items NULL), KV_E_NOTFOUND (the tree
+ * was dropped); then value_len and err mean nothing. Contents of a buffer whose item has failed are
+ * undefined. Bounded memory whatever n is. Any number of threads may call it.
+ */
+int kv_get_many(kv_db *db, kv_tree *tree, size_t n, kv_item *items);
 int kv_del(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint32_t flags);
 /* value_len may be NULL */
 int kv_exists(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint64_t *value_len);
@@ -186,6 +208,8 @@ int kv_read_get_into(kv_read *r, kv_tree *tree, const void *key, size_t key_len,
 		     size_t *value_len);
 int kv_read_get(kv_read *r, kv_tree *tree, const void *key, size_t key_len, void **value,
 		size_t *value_len);
+/* As kv_get_many, all of the frozen state. KV_E_TOOOLD is the call's own error: no item counts then. */
+int kv_read_get_many(kv_read *r, kv_tree *tree, size_t n, kv_item *items);
 void kv_read_end(kv_read *r);
 
 /* r NULL: the state at this moment, frozen for the life of the cursor. */

@@ -317,6 +317,22 @@ static void check_all(struct world *w)
 
 /* ---- searches -------------------------------------------------------------------------------- */
 
+/* The search in steps; turn, if any, happens to the page between them. */
+static u32 search_steps(struct world *w, u8 *page, const void *key, u32 len, bool *exact,
+			void (*turn)(struct world *w, u8 *page))
+{
+	struct kve_search s;
+
+	kve_node_prefetch(page, w->frame);
+	kve_node_search_begin(&s, page, w->frame, key, len);
+	if (turn)
+		turn(w, page);
+	kve_node_search_near(&s, page, w->frame);
+	if (turn)
+		turn(w, page);
+	return kve_node_search_end(&s, page, w->frame, exact);
+}
+
 /* Every page is asked for the key, also those whose fences exclude it. Returns the page it belongs to. */
 static u32 search_all(struct world *w, const void *key, u32 len, u32 *slot, bool *exact)
 {
@@ -330,6 +346,7 @@ static u32 search_all(struct world *w, const void *key, u32 len, u32 *slot, bool
 		got = kve_node_search(w->page[i], w->frame, key, len, &is);
 		must(got == want);
 		must(is == here);
+		must(search_steps(w, w->page[i], key, len, &is, NULL) == want && is == here);
 		must(kve_node_child(w->page[i], w->frame, key, len) == (here || !want ? want : want - 1));
 		if (!lower || key_cmp(lower, flen, key, len) <= 0) {
 			home = i;
@@ -698,10 +715,20 @@ START_TEST(longest_entries)
 }
 END_TEST
 
+static void scribble(struct world *w, u8 *page)
+{
+	u32 i;
+
+	for (i = 0; i < sizeof(struct kvf_page) + 64; i++)
+		page[i] = rnd(w, 4) ? page[i] : rnd(w, 256);
+	for (i = 0; i < w->frame / 64; i++)
+		page[rnd(w, w->frame)] = rnd(w, 256);
+}
+
 /* What a reader that races with a writer may see: any bytes. Answers are garbage, in bounds. */
 START_TEST(garbage_is_in_bounds)
 {
-	u32 i, k, round;
+	u32 k, round;
 	struct world w;
 
 	world_open(&w, 1, 11, MIXED, 0);
@@ -710,10 +737,7 @@ START_TEST(garbage_is_in_bounds)
 		u32 len = rnd(&w, sizeof(key) + 1), most = (w.frame - sizeof(struct kvf_page)) / 8, got;
 		bool exact;
 
-		for (i = 0; i < sizeof(struct kvf_page) + 64; i++)
-			page[i] = rnd(&w, 4) ? page[i] : rnd(&w, 256);
-		for (i = 0; i < w.frame / 64; i++)
-			page[rnd(&w, w.frame)] = rnd(&w, 256);
+		scribble(&w, page);
 		for (k = 0; k < sizeof(key); k++)
 			key[k] = page[rnd(&w, w.frame)];
 		/* keys that agree with a garbage head reach the comparison of suffixes */
@@ -722,6 +746,7 @@ START_TEST(garbage_is_in_bounds)
 		got = kve_node_search(page, w.frame, key, len, &exact);
 		must(got <= most);
 		must(kve_node_child(page, w.frame, key, len) <= most);
+		must(search_steps(&w, page, key, len, &exact, scribble) <= most);
 	}
 	w.nr = 0;
 	world_close(&w);
