@@ -334,22 +334,29 @@ void kve_cache_reclaim_stop(struct kv_db *db)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
+static u32 ref_bytes(const struct kv_db *db, const struct kvf_ref *ref)
+{
+	return le32_to_cpu(ref->blocks) << db->geo.block_shift;
+}
+
+static int copy_verify(struct kv_db *db, u32 tree, const struct kvf_ref *ref, int level, u64 block, u8 *buf)
+{
+	struct kvf_page_expect e = { db->uuid, ref, tree, level };
+	int finding;
+
+	if (KVP_BUG("no-page-check"))
+		return 0;
+	finding = kvf_page_verify(buf, ref_bytes(db, ref), block, &e, &db->geo);
+	return KVP_BUG("no-ref-sum") && finding == KVF_F_page_stale ? 0 : finding;
+}
+
 static int copy_read(struct kv_db *db, u32 tree, const struct kvf_ref *ref, int level, u64 block, u8 *buf,
 		     int *finding)
 {
-	u32 len = le32_to_cpu(ref->blocks) << db->geo.block_shift;
-	struct kvf_page_expect e = { db->uuid, ref, tree, level };
-	int err = kvp_dev_read(db->dev, block << db->geo.block_shift, buf, len);
+	int err = kvp_dev_read(db->dev, block << db->geo.block_shift, buf, ref_bytes(db, ref));
 
-	*finding = 0;
-	if (err)
-		return err;
-	if (KVP_BUG("no-page-check"))
-		return 0;
-	*finding = kvf_page_verify(buf, len, block, &e, &db->geo);
-	if (KVP_BUG("no-ref-sum") && *finding == KVF_F_page_stale)
-		*finding = 0;
-	return *finding ? -KVE_corrupt_page : 0;
+	*finding = err ? 0 : copy_verify(db, tree, ref, level, block, buf);
+	return *finding ? -KVE_corrupt_page : err;
 }
 
 /* The other copy is damaged: write what was verified over it. */
@@ -366,7 +373,7 @@ int kve_page_read(struct kv_db *db, u32 tree, const char *name, const struct kvf
 		  void *buf)
 {
 	u64 block[2] = { le64_to_cpu(ref->block0), le64_to_cpu(ref->block1) };
-	u32 len = le32_to_cpu(ref->blocks) << db->geo.block_shift;
+	u32 len = ref_bytes(db, ref);
 	int err, finding, first;
 
 	finding = kvf_ref_verify(ref, &db->geo, kvp_load(&db->dev->size) >> db->geo.segment_shift);
@@ -391,6 +398,20 @@ int kve_page_read(struct kv_db *db, u32 tree, const char *name, const struct kvf
 			block[0], name, kvf_finding_text(finding), db->dev->name);
 }
 
+/* The page was read to the new frame, verified. */
+static int frame_adopt(struct kv_db *db, struct kv_tree *tree, const struct kvf_ref *ref, struct kve_frame *f)
+{
+	kvp_store(&f->level, ((struct kvf_page *)f->page)->level);
+	f->tree = tree;
+	f->ref = *ref;
+	/* It was evicted without shadows: its image serves every generation that can reach it. */
+	f->gen = 0;
+	if (!f->level)
+		return 0;
+	kvp_store(&f->kids, kve_kids_alloc(db));
+	return f->kids ? 0 : -KVE_no_memory;
+}
+
 int kve_page_load(struct kv_db *db, struct kv_tree *tree, const struct kvf_ref *ref, int level,
 		  struct kve_frame **out)
 {
@@ -401,21 +422,54 @@ int kve_page_load(struct kv_db *db, struct kv_tree *tree, const struct kvf_ref *
 		return -KVE_no_memory;
 	kvp_add(&db->cache.misses, 1u);
 	err = kve_page_read(db, tree->id, tree->name, ref, level, f->page);
-	if (!err) {
-		kvp_store(&f->level, ((struct kvf_page *)f->page)->level);
-		f->tree = tree;
-		f->ref = *ref;
-		/* It was evicted without shadows: its image serves every generation that can reach it. */
-		f->gen = 0;
-		if (f->level) {
-			kvp_store(&f->kids, kve_kids_alloc(db));
-			err = f->kids ? 0 : -KVE_no_memory;
-		}
-	}
+	if (!err)
+		err = frame_adopt(db, tree, ref, f);
 	if (err) {
 		kve_frame_free(db, f);
 		return err;
 	}
 	*out = f;
 	return 0;
+}
+
+static int want_verify(struct kv_db *db, struct kv_tree *tree, struct kve_page_want *w)
+{
+	const struct kvf_ref *ref = &w->need.ref;
+	int err = copy_verify(db, tree->id, ref, w->need.level, le64_to_cpu(ref->block0), w->frame->page);
+
+	if (err)
+		return err;
+	kvp_add(&db->cache.misses, 1u);
+	kve_node_unpack(w->frame->page, db->geo.frame, ref_bytes(db, ref));
+	return frame_adopt(db, tree, ref, w->frame);
+}
+
+u32 kve_pages_load(struct kv_db *db, struct kv_tree *tree, struct kve_page_want *w, struct kvp_io *ios, u32 n)
+{
+	u64 segments = kvp_load(&db->dev->size) >> db->geo.segment_shift;
+	const struct kvf_ref *ref;
+	u32 i, nr = 0, good = 0;
+
+	for (i = 0; i < n; i++) {
+		ref = &w[i].need.ref;
+		w[i].frame = kvf_ref_verify(ref, &db->geo, segments) ? NULL : kve_frame_new(db, 0);
+		if (!w[i].frame)
+			continue;
+		ios[nr++] = (struct kvp_io){ .op = KVP_IO_READ, .buf = w[i].frame->page,
+					     .off = le64_to_cpu(ref->block0) << db->geo.block_shift,
+					     .len = ref_bytes(db, ref) };
+	}
+	if (nr)
+		kvp_dev_batch(db->dev, ios, nr);
+	for (i = 0, nr = 0; i < n; i++) {
+		if (!w[i].frame)
+			continue;
+		if (ios[nr++].result || want_verify(db, tree, &w[i])) {
+			kve_frame_free(db, w[i].frame);
+			w[i].frame = NULL;
+		} else {
+			good++;
+		}
+	}
+	return good;
 }

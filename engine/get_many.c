@@ -2,8 +2,9 @@
 /*
  * get_many.c - the values of many keys in one call.
  *
- * Keys are worked off in groups: all descents of a group side by side (tree_get.c). What is found in the
- * leaves is done then; every other key, and whatever cannot be done in common, goes the way of a single get.
+ * Keys are worked off in groups. All descents of a group go side by side (tree_get.c); pages that are missing
+ * are read in batches, a level at a time (tree.c); then the separated values, sorted by their places
+ * (log_read.c). Whatever fails or cannot be done in common goes the way of a single get.
  */
 #include "kve.h"
 
@@ -25,14 +26,53 @@ static void group_begin(struct kv_db *db, struct kve_lookup *l, const kv_item *i
 	}
 }
 
-/* An inline value is there already; any other is read. */
-static int value_get(struct kv_db *db, struct kv_tree *t, u64 gen, struct kve_lookup *l, size_t *value_len)
+static bool separated(const struct kve_lookup *l)
 {
-	u8 special = l->e.flags & (KVF_CELL_KIND | KVF_CELL_POISON);
+	return !l->err && (l->e.flags & (KVF_CELL_KIND | KVF_CELL_POISON)) == KVF_CELL_REF &&
+	       l->e.value_len <= l->cap;
+}
 
+/*
+ * Separated values, all of them at once. Those that are read have no need of anything else: their flags say
+ * inline from then on.
+ */
+static void group_values(struct kv_db *db, struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n)
+{
+	struct kve_value_want *w;
+	u32 i, nr = 0;
+
+	for (i = 0; i < n; i++)
+		nr += separated(&l[i]);
+	w = nr > 1 ? kvp_alloc_array(nr, sizeof(*w), 0) : NULL;
+	if (!w)
+		return;
+	for (i = 0, nr = 0; i < n; i++) {
+		if (!separated(&l[i]))
+			continue;
+		w[nr].ref = l[i].e.ref;
+		w[nr].key = l[i].key;
+		w[nr].key_len = l[i].key_len;
+		w[nr].out = l[i].buf;
+		w[nr++].item = i;
+	}
+	kve_values_read(db, t->id, w, nr, gen == KVE_LIVE);
+	for (i = 0; i < nr; i++)
+		if (!w[i].err)
+			l[w[i].item].e.flags = KVF_CELL_INLINE;
+	kvp_free(w);
+}
+
+/*
+ * What stands in the buffer is done. Values in chunks, and those that could not be read, go the way of a
+ * single get: it looks the key up again, as its value may have moved meanwhile.
+ */
+static int value_end(struct kv_db *db, struct kv_tree *t, u64 gen, struct kve_lookup *l, size_t *value_len)
+{
 	*value_len = (size_t)l->e.value_len;
-	if (!special)
-		return l->e.value_len > l->cap ? -KVE_buffer_too_small : 0;
+	if (!(l->e.flags & KVF_CELL_POISON) && l->e.value_len > l->cap)
+		return -KVE_buffer_too_small;
+	if (!(l->e.flags & (KVF_CELL_KIND | KVF_CELL_POISON)))
+		return 0;
 	return kve_get_into(db, t, gen, l->key, l->key_len, l->buf, l->cap, value_len);
 }
 
@@ -44,10 +84,11 @@ static void group_get(struct kv_db *db, struct kv_tree *t, u64 gen, struct kve_l
 
 	group_begin(db, l, items, n);
 	kve_tree_get_many(t, gen, l, n);
+	group_values(db, t, gen, l, n);
 	for (i = 0; i < n; i++) {
 		err = l[i].err;
 		if (!err)
-			err = value_get(db, t, gen, &l[i], &items[i].value_len);
+			err = value_end(db, t, gen, &l[i], &items[i].value_len);
 		items[i].err = kve_return(db, err);
 	}
 }

@@ -428,7 +428,18 @@ void kve_log_pos(struct kv_db *db, struct kve_logpos *pos);
  */
 int kve_value_read(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
 		   u32 key_len, void *buf);
-/* The same through the cache of values, which it fills; push: see kve_values_put. */
+/* One value of many. */
+struct kve_value_want {
+	struct kvf_value_ref ref;
+	const void *key;
+	u32 key_len;
+	u32 item;  /* of the caller: wants are sorted */
+	void *out; /* room for ref.payload_len */
+	int err;
+};
+/* Many values through the cache of values: what it lacks is sorted by place and read in few transfers. */
+void kve_values_read(struct kv_db *db, u32 tree, struct kve_value_want *w, u32 n, bool push);
+/* One through the cache of values, which it fills; push: see kve_values_put. */
 int kve_value_get(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
 		  u32 key_len, void *buf, bool push);
 
@@ -456,6 +467,25 @@ void kve_frame_unlink(struct kv_db *db, struct kve_frame *f);
 /* Read and verify the page of ref into a new frame; heals a bad twin. No lock held. */
 int kve_page_load(struct kv_db *db, struct kv_tree *tree, const struct kvf_ref *ref, int level,
 		  struct kve_frame **out);
+/* What a descent lacks. */
+struct kve_need {
+	struct kvf_ref ref;
+	int level; /* -1: root, any */
+	bool live; /* the place where it belongs is in the live state, so it can be attached */
+};
+/* One of many. */
+struct kve_page_want {
+	struct kve_need need;
+	struct kve_frame *frame; /* NULL: could not be read */
+	const void *key;	 /* that leads there */
+	u32 key_len;
+};
+/*
+ * Read and verify many pages at once, ios: n of them for use. Returns how many are good. Of the others the
+ * one by one reading says what is wrong; it knows second copies, too. No lock held.
+ */
+u32 kve_pages_load(struct kv_db *db, struct kv_tree *tree, struct kve_page_want *w, struct kvp_io *ios,
+		   u32 n);
 /* Same, into a caller's frame-sized buffer. */
 int kve_page_read(struct kv_db *db, u32 tree, const char *name, const struct kvf_ref *ref, int level,
 		  void *buf);
@@ -515,12 +545,6 @@ static inline void kve_frame_unpin(struct kve_frame *f)
 }
 
 /* Where a lookup goes: exact key, or the leaf for a cursor. */
-/* What a descent lacks. */
-struct kve_need {
-	struct kvf_ref ref;
-	int level; /* -1: root, any */
-	bool live; /* the place where it belongs is in the live state, so it can be attached */
-};
 enum kve_seek { KVE_SEEK_KEY, KVE_SEEK_BEFORE, KVE_SEEK_LAST };
 /*
  * Copy the leaf of generation gen that key belongs to (BEFORE: that holds the keys just below key; LAST:
@@ -593,6 +617,8 @@ struct kve_lookup {
 	struct kve_entry e;
 };
 void kve_tree_get_many(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n);
+/* Under the tree lock; reads what is missing. */
+void kve_tree_get_many_locked(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n);
 
 /* One change: a record of the log and what it does to its tree. */
 struct kve_op {

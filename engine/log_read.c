@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * log_read.c - reading records back: values by ref, the entries of a segment for its footer.
+ * log_read.c - reading records back: values by ref, one or many, the entries of a segment for its footer.
  *
  * A value is served only if header, key, LSN and both checksums agree with what the leaf says.
  */
@@ -89,6 +89,12 @@ bool kve_record_separated(const struct kv_db *db, const struct kvf_record *r)
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
+/* Of the whole record. */
+static u64 ref_bytes(const struct kvf_value_ref *ref)
+{
+	return (u64)le16_to_cpu(ref->head_len) + le32_to_cpu(ref->payload_len);
+}
+
 /* Bytes that are not at home yet come from the ring. False: all of it is at home. */
 static bool read_ring(struct kv_db *db, const struct kvf_value_ref *ref, u32 bytes, u8 *buf, u32 *home)
 {
@@ -171,39 +177,57 @@ static int value_fetch(struct kv_db *db, const struct kvf_value_ref *ref, u32 by
 			    (u32)KVF_ROUND_DOWN(skip + home, db->geo.block));
 }
 
+/* Could a record be there? */
+static bool ref_possible(struct kv_db *db, const struct kvf_value_ref *ref)
+{
+	u32 segment = le32_to_cpu(ref->segment), off = le32_to_cpu(ref->offset);
+
+	return le16_to_cpu(ref->head_len) >= sizeof(struct kvf_record) && off >= db->geo.block &&
+	       off % KVF_RECORD_ALIGN == 0 && off + ref_bytes(ref) <= db->geo.segment &&
+	       segment >= KVF_SEG_FIRST && kve_segment_offset(db, segment) < kvp_load(&db->dev->size);
+}
+
+static int value_bad(struct kv_db *db, const struct kvf_value_ref *ref, const void *key, u32 key_len,
+		     int finding)
+{
+	char name[80];
+
+	kvf_key_to_text(name, sizeof(name), key, key_len);
+	return kve_fail(db, KVE_corrupt_value, "key '%s': segment %u offset %u: %s; run 'kvs-fsck -n %s'",
+			name, le32_to_cpu(ref->segment), le32_to_cpu(ref->offset), kvf_finding_text(finding),
+			db->dev->name);
+}
+
+/* The payload of the record at rec, if that is the one. */
+static int value_take(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const u8 *rec,
+		      const void *key, u32 key_len, void *out)
+{
+	int finding = value_verify(db, tree, ref, rec, (u32)ref_bytes(ref), key, key_len);
+
+	if (finding)
+		return value_bad(db, ref, key, key_len, finding);
+	memcpy(out, rec + le16_to_cpu(ref->head_len), le32_to_cpu(ref->payload_len));
+	return 0;
+}
+
 int kve_value_read(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
 		   u32 key_len, void *out)
 {
-	u32 segment = le32_to_cpu(ref->segment), off = le32_to_cpu(ref->offset);
-	u32 payload = le32_to_cpu(ref->payload_len), head = le16_to_cpu(ref->head_len);
-	u32 skip = off & (db->geo.block - 1);
-	u64 bytes = (u64)head + payload, room = KVF_ROUND_UP(skip + bytes, db->geo.block);
-	int err, finding = KVF_F_value_bounds;
-	char name[80];
+	u32 skip = le32_to_cpu(ref->offset) & (db->geo.block - 1);
+	u64 bytes = ref_bytes(ref), room = KVF_ROUND_UP(skip + bytes, db->geo.block);
 	u8 *buf;
+	int err;
 
-	if (head < sizeof(struct kvf_record) || off < db->geo.block || off % KVF_RECORD_ALIGN ||
-	    off + bytes > db->geo.segment || segment < KVF_SEG_FIRST ||
-	    kve_segment_offset(db, segment) >= kvp_load(&db->dev->size))
-		goto bad;
+	if (!ref_possible(db, ref))
+		return value_bad(db, ref, key, key_len, KVF_F_value_bounds);
 	buf = kvp_iobuf_alloc((size_t)room);
 	if (!buf)
 		return -KVE_no_memory;
 	err = value_fetch(db, ref, (u32)bytes, buf, skip);
-	if (!err) {
-		finding = value_verify(db, tree, ref, buf + skip, (u32)bytes, key, key_len);
-		if (!finding)
-			memcpy(out, buf + skip + head, payload);
-	}
+	if (!err)
+		err = value_take(db, tree, ref, buf + skip, key, key_len, out);
 	kvp_iobuf_free(buf, (size_t)room);
-	if (err)
-		return err;
-	if (!finding)
-		return 0;
-bad:
-	kvf_key_to_text(name, sizeof(name), key, key_len);
-	return kve_fail(db, KVE_corrupt_value, "key '%s': segment %u offset %u: %s; run 'kvs-fsck -n %s'",
-			name, segment, off, kvf_finding_text(finding), db->dev->name);
+	return err;
 }
 
 int kve_value_get(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
@@ -217,4 +241,193 @@ int kve_value_get(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, c
 	if (!err)
 		kve_values_put(db, ref, out, push);
 	return err;
+}
+
+/* ---- many values ------------------------------------------------------------------------------- */
+
+#define GAP_MAX (16u << 10)   /* bytes between two values that are read along */
+#define RUN_MAX (256u << 10)  /* of one transfer, unless a value is larger */
+#define WAVE_MAX (1024u << 10) /* of all that are under way */
+#define WAVE_RUNS 16u
+
+/* Neighbours that one transfer brings. */
+struct run {
+	u32 first, nr; /* wants */
+	u32 start, len; /* in the segment: whole blocks */
+	u8 *buf;
+};
+
+struct wave {
+	struct run run[WAVE_RUNS];
+	struct kvp_io io[WAVE_RUNS];
+	u32 nr;
+};
+
+static u64 place_of(const struct kve_value_want *w)
+{
+	return (u64)le32_to_cpu(w->ref.segment) << 32 | le32_to_cpu(w->ref.offset);
+}
+
+/* In place: there are few. */
+static void wants_sort(struct kve_value_want *w, u32 n)
+{
+	struct kve_value_want one;
+	u32 i, at;
+
+	for (i = 1; i < n; i++) {
+		one = w[i];
+		for (at = i; at && place_of(&w[at - 1]) > place_of(&one); at--)
+			w[at] = w[at - 1];
+		w[at] = one;
+	}
+}
+
+static void want_read(struct kv_db *db, u32 tree, struct kve_value_want *w, bool push)
+{
+	w->err = kve_value_read(db, tree, &w->ref, w->key, w->key_len, w->out);
+	if (!w->err)
+		kve_values_put(db, &w->ref, w->out, push);
+}
+
+/* What the cache has is done, the others go to the front. Returns how many they are. */
+static u32 wants_cached(struct kv_db *db, struct kve_value_want *w, u32 n)
+{
+	struct kve_value_want one;
+	u32 i, left = 0;
+
+	for (i = 0; i < n; i++) {
+		w[i].err = 0;
+		if (kve_values_get(db, &w[i].ref, w[i].out))
+			continue;
+		one = w[left];
+		w[left++] = w[i];
+		w[i] = one;
+	}
+	return left;
+}
+
+/*
+ * What cannot be there, or is not at home yet, is read by itself; the others, at home for good, go to the
+ * front. Returns how many they are.
+ */
+static u32 wants_home(struct kv_db *db, u32 tree, struct kve_value_want *w, u32 n, bool push)
+{
+	struct kve_log *log = &db->log;
+	u32 i, left = 0, segment, gen, written;
+	struct kve_value_want one;
+
+	kvp_mutex_lock(&log->append);
+	segment = log->pos.segment;
+	gen = log->pos.gen;
+	written = log->ring ? log->written : ~0u;
+	kvp_mutex_unlock(&log->append);
+	for (i = 0; i < n; i++) {
+		one = w[i];
+		if (!ref_possible(db, &one.ref) ||
+		    (le32_to_cpu(one.ref.segment) == segment && le32_to_cpu(one.ref.segment_gen) == gen &&
+		     le32_to_cpu(one.ref.offset) + ref_bytes(&one.ref) > written)) {
+			want_read(db, tree, &w[i], push);
+			continue;
+		}
+		w[i] = w[left];
+		w[left++] = one;
+	}
+	return left;
+}
+
+/* The run that begins with the first of n wants. */
+static void run_collect(struct kv_db *db, const struct kve_value_want *w, u32 n, struct run *r)
+{
+	u32 from = le32_to_cpu(w->ref.offset), end = from + (u32)ref_bytes(&w->ref), next, next_end;
+
+	r->start = (u32)KVF_ROUND_DOWN(from, db->geo.block);
+	for (r->nr = 1; r->nr < n && w[r->nr].ref.segment == w->ref.segment; r->nr++) {
+		next = le32_to_cpu(w[r->nr].ref.offset);
+		next_end = next + (u32)ref_bytes(&w[r->nr].ref);
+		if (next > end + GAP_MAX || next_end > r->start + RUN_MAX)
+			break;
+		end = KVF_MAX(end, next_end);
+	}
+	r->len = (u32)KVF_ROUND_UP(end, db->geo.block) - r->start;
+}
+
+/* Runs for the wants from at on, as many as may be under way at once. Returns where the next wave begins. */
+static u32 wave_collect(struct kv_db *db, const struct kve_value_want *w, u32 n, u32 at, struct wave *v)
+{
+	u32 bytes = 0;
+	struct run *r;
+
+	for (v->nr = 0; v->nr < WAVE_RUNS && at < n; v->nr++) {
+		r = &v->run[v->nr];
+		run_collect(db, w + at, n - at, r);
+		r->first = at;
+		if (bytes && bytes + r->len > WAVE_MAX)
+			break;
+		bytes += r->len;
+		at += r->nr;
+	}
+	return at;
+}
+
+static void wave_read(struct kv_db *db, const struct kve_value_want *w, struct wave *v)
+{
+	struct run *r;
+	u32 i, nr = 0;
+
+	for (i = 0; i < v->nr; i++) {
+		r = &v->run[i];
+		r->buf = kvp_iobuf_alloc(r->len);
+		if (r->buf)
+			v->io[nr++] = (struct kvp_io){ .op = KVP_IO_READ, .buf = r->buf, .len = r->len,
+				.off = kve_segment_offset(db, le32_to_cpu(w[r->first].ref.segment)) +
+				       r->start };
+	}
+	if (nr)
+		kvp_dev_batch(db->dev, v->io, nr);
+}
+
+/* Verify what came. A transfer that failed says nothing of the single values: they are read alone. */
+static void wave_take(struct kv_db *db, u32 tree, struct kve_value_want *w, struct wave *v, bool push)
+{
+	u32 i, k, nr = 0;
+	struct run *r;
+	bool read;
+
+	for (i = 0; i < v->nr; i++) {
+		r = &v->run[i];
+		read = r->buf && !v->io[nr++].result;
+		if (read)
+			patch(db, le32_to_cpu(w[r->first].ref.segment), r->start, r->buf, r->len);
+		for (k = r->first; k < r->first + r->nr; k++) {
+			if (!read) {
+				want_read(db, tree, &w[k], push);
+				continue;
+			}
+			w[k].err = value_take(db, tree, &w[k].ref,
+					      r->buf + (le32_to_cpu(w[k].ref.offset) - r->start), w[k].key,
+					      w[k].key_len, w[k].out);
+			if (!w[k].err)
+				kve_values_put(db, &w[k].ref, w[k].out, push);
+		}
+		kvp_iobuf_free(r->buf, r->len);
+	}
+}
+
+void kve_values_read(struct kv_db *db, u32 tree, struct kve_value_want *w, u32 n, bool push)
+{
+	u32 at, next, left = wants_cached(db, w, n);
+	struct wave *v = left > 1 ? kvp_alloc(sizeof(*v), 0) : NULL;
+
+	if (v) {
+		left = wants_home(db, tree, w, left, push);
+		wants_sort(w, left);
+	}
+	for (at = 0; at < left && v; at = next) {
+		next = wave_collect(db, w, left, at, v);
+		wave_read(db, w, v);
+		wave_take(db, tree, w, v, push);
+	}
+	for (; at < left; at++)
+		want_read(db, tree, &w[at], push);
+	kvp_free(v);
 }

@@ -332,6 +332,17 @@ static int get_private(struct kv_tree *t, const void *key, u32 len, const struct
 	return err;
 }
 
+static int leaf_entry(struct kve_frame *leaf, const struct kve_image *im, const void *key, u32 len,
+		      struct kve_entry *e, void *buf, size_t cap)
+{
+	int err;
+
+	kve_leaf_lock(leaf);
+	err = entry_find(im->page, leaf->tree->db->geo.frame, key, len, e, buf, cap);
+	kve_leaf_unlock(leaf);
+	return err;
+}
+
 int kve_tree_get_locked(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kve_entry *e,
 			void *buf, size_t cap)
 {
@@ -344,11 +355,8 @@ int kve_tree_get_locked(struct kv_tree *t, u64 gen, const void *key, u32 len, st
 	for (round = 0; round < ROUNDS_MAX; round++) {
 		kvp_rwsem_down_read(&t->db->tree_lock);
 		err = descend(t, gen, KVE_SEEK_KEY, key, len, &leaf, &im, &need, &parent, &slot);
-		if (!err) {
-			kve_leaf_lock(leaf);
-			err = entry_find(im.page, t->db->geo.frame, key, len, e, buf, cap);
-			kve_leaf_unlock(leaf);
-		}
+		if (!err)
+			err = leaf_entry(leaf, &im, key, len, e, buf, cap);
 		kvp_rwsem_up_read(&t->db->tree_lock);
 		if (err != -KVE_need_page)
 			return err;
@@ -361,6 +369,89 @@ int kve_tree_get_locked(struct kv_tree *t, u64 gen, const void *key, u32 len, st
 			return err;
 	}
 	return -KVE_no_memory;
+}
+
+/* ---- many keys ----------------------------------------------------------------------------------- */
+
+#define TOGETHER 32u	/* pages that are read at once */
+#define MANY_ROUNDS 32u /* then one by one */
+
+struct many {
+	struct kve_page_want want[TOGETHER];
+	struct kvp_io io[TOGETHER];
+	u32 nr, most;
+};
+
+/* Sorted by place, each page once. */
+static void want_add(struct many *m, const struct kve_need *need, const void *key, u32 len)
+{
+	u64 block = le64_to_cpu(need->ref.block0);
+	u32 i = m->nr;
+
+	while (i && le64_to_cpu(m->want[i - 1].need.ref.block0) > block)
+		i--;
+	if (i && le64_to_cpu(m->want[i - 1].need.ref.block0) == block)
+		return;
+	if (m->nr == m->most)
+		return;
+	memmove(&m->want[i + 1], &m->want[i], (m->nr - i) * sizeof(m->want[0]));
+	m->want[i] = (struct kve_page_want){ .need = *need, .key = key, .key_len = len };
+	m->nr++;
+}
+
+/* Whatever is in memory is answered, what the others lack is collected. */
+static void look_up_all(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n, struct many *m)
+{
+	struct kve_frame *leaf, *parent;
+	struct kve_image im;
+	struct kve_need need;
+	u32 i, slot;
+
+	m->nr = 0;
+	kvp_rwsem_down_read(&t->db->tree_lock);
+	for (i = 0; i < n; i++) {
+		if (l[i].err != -KVE_need_page)
+			continue;
+		l[i].err = descend(t, gen, KVE_SEEK_KEY, l[i].key, l[i].key_len, &leaf, &im, &need, &parent,
+				   &slot);
+		if (!l[i].err)
+			l[i].err = leaf_entry(leaf, &im, l[i].key, l[i].key_len, &l[i].e, l[i].buf,
+					      l[i].cap);
+		else if (l[i].err == -KVE_need_page && need.live)
+			want_add(m, &need, l[i].key, l[i].key_len);
+	}
+	kvp_rwsem_up_read(&t->db->tree_lock);
+}
+
+/* False: some page could not be had. */
+static bool bring_all(struct kv_tree *t, u64 gen, struct many *m)
+{
+	u32 i, good = kve_pages_load(t->db, t, m->want, m->io, m->nr);
+
+	for (i = 0; i < m->nr; i++)
+		if (m->want[i].frame && attach(t, gen, KVE_SEEK_KEY, m->want[i].key, m->want[i].key_len,
+					       m->want[i].frame))
+			good--;
+	return good == m->nr;
+}
+
+void kve_tree_get_many_locked(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n)
+{
+	struct many *m = kvp_alloc(sizeof(*m), 0);
+	u32 i, round;
+
+	for (round = 0; m && round < MANY_ROUNDS; round++) {
+		m->most = (u32)KVF_MIN(t->db->cache.limit / 4, (u64)TOGETHER);
+		look_up_all(t, gen, l, n, m);
+		if (!m->nr || !bring_all(t, gen, m))
+			break;
+	}
+	/* Frozen pages, and those that could not be read: what is wrong with one concerns its keys alone. */
+	for (i = 0; i < n; i++)
+		if (l[i].err == -KVE_need_page)
+			l[i].err = kve_tree_get_locked(t, gen, l[i].key, l[i].key_len, &l[i].e, l[i].buf,
+						       l[i].cap);
+	kvp_free(m);
 }
 
 /* ---- walking in key order ---------------------------------------------------------------------- */

@@ -282,6 +282,7 @@ static void lanes_run(struct kv_tree *t, struct lane *ln, struct kve_lookup *l, 
 void kve_tree_get_many(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n)
 {
 	struct lane *ln = gen == KVE_LIVE && n > 1 ? kvp_alloc_array(LANES, sizeof(*ln), 0) : NULL;
+	bool missing = false;
 	u32 i;
 
 	for (i = 0; ln && i < n; i += LANES) {
@@ -289,11 +290,15 @@ void kve_tree_get_many(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n)
 		lanes_run(t, ln, l + i, KVF_MIN(n - i, LANES));
 		kvp_reader_exit();
 	}
-	for (i = 0; i < n; i++)
-		if (l[i].err == -KVE_restart || l[i].err == -KVE_need_page)
+	for (i = 0; i < n; i++) {
+		if (l[i].err == -KVE_restart)
 			l[i].err = kve_tree_get(t, gen, l[i].key, l[i].key_len, &l[i].e, l[i].buf,
 						l[i].cap);
+		missing |= l[i].err == -KVE_need_page;
+	}
 	kvp_free(ln);
+	if (missing)
+		kve_tree_get_many_locked(t, gen, l, n);
 }
 
 /* ---- the lock of a leaf ------------------------------------------------------------------------ */

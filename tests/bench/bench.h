@@ -348,9 +348,11 @@ void bench_full_scan(struct bench_run *run);
 void bench_reopen(struct bench_run *run);
 void bench_cold_get(struct bench_run *run);
 void bench_timed_mget(struct bench_run *run);
+uint64_t bench_op_mget(struct bench_worker *w);
 void bench_ycsb(struct bench_run *run);
 void bench_churn(struct bench_run *run);
 void bench_tight_get(struct bench_run *run);
+void bench_tight_mget(struct bench_run *run);
 /* Entries first .. first + nr - 1 through an open store, hashed keys, batches of 1000. */
 void bench_fill(void *ctx, const struct bench_ops *ops, uint64_t first, uint64_t nr, uint32_t val_len);
 /* Entries 0 .. nr - 1 in the order of their keys. */

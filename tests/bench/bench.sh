@@ -15,7 +15,7 @@ workloads='load-seq-100-b1 load-seq-100-b1000 load-rand-100-b1 load-rand-100-b10
 load-rand-1000-b1000 load-rand-4096-b1 load-rand-4096-b1000 dput-100-1t dput-100-8t dput-100-batch100
 dput-1000-1t get-uniform-1t get-uniform-2t get-zipf-1t get-zipf-2t get-1000-1t mget-32 scan-fwd scan-rev
 scan-100 ycsb-a-1t ycsb-a-2t ycsb-b-1t ycsb-b-2t ycsb-c-1t ycsb-c-2t ycsb-d-1t ycsb-d-2t ycsb-e-1t
-ycsb-e-2t ycsb-f-1t ycsb-f-2t churn ltm-get-1t ltm-get-8t ltm-get-100 reopen incr-1t incr-2t-same
+ycsb-e-2t ycsb-f-1t ycsb-f-2t churn ltm-get-1t ltm-get-8t ltm-mget-32 ltm-get-100 reopen incr-1t incr-2t-same
 incr-2t-diff cold-get'
 metrics='ops_per_s cpu_us_per_op p50_us p99_us p999_us max_us ops_per_sync disk_bytes space_amp_peak rss_bytes'
 broken=$builddir/tests/bench/kvbench_broken

@@ -24,7 +24,7 @@ static uint64_t op_get(struct bench_worker *w)
 	return 1;
 }
 
-void bench_tight_get(struct bench_run *run)
+static void tight(struct bench_run *run, uint64_t (*op)(struct bench_worker *w))
 {
 	void *db;
 
@@ -33,6 +33,16 @@ void bench_tight_get(struct bench_run *run)
 	run->private_before = bench_private_bytes();
 	db = run->ops->open(run->dir, &run->opts);
 	free(bench_work(run, db, op_warm, 1, BENCH_THREADS_MAX, run->seconds * WARM_FACTOR));
-	free(bench_work(run, db, op_get, 1, run->wl->threads, run->seconds));
+	free(bench_work(run, db, op, 1, run->wl->threads, run->seconds));
 	run->ops->close(db);
+}
+
+void bench_tight_get(struct bench_run *run)
+{
+	tight(run, op_get);
+}
+
+void bench_tight_mget(struct bench_run *run)
+{
+	tight(run, bench_op_mget);
 }

@@ -30,7 +30,7 @@ void bench_timed_get(struct bench_run *run)
 	run->ops->close(db);
 }
 
-static uint64_t op_mget(struct bench_worker *w)
+uint64_t bench_op_mget(struct bench_worker *w)
 {
 	static _Thread_local char keys[BENCH_MGET_MAX][BENCH_KEY_LEN];
 	static _Thread_local char bufs[BENCH_MGET_MAX][BENCH_VALUE_MAX];
@@ -62,7 +62,7 @@ void bench_timed_mget(struct bench_run *run)
 {
 	void *db = bench_open_warm(run);
 
-	free(bench_work(run, db, op_mget, 1, run->wl->threads, run->seconds));
+	free(bench_work(run, db, bench_op_mget, 1, run->wl->threads, run->seconds));
 	run->ops->close(db);
 }
 

@@ -34,8 +34,9 @@ const char *const bench_metric_names[BENCH_METRICS_NR] = {
 #define YCSB(rd, up, in, sc, th, how, text) \
 	.fn = bench_ycsb, ON_1000, .changes = true, .threads = th, .seconds = 1.2, .pick = how, \
 	.mix = { rd, up, in, sc }, .what = text
-#define TIGHT(set, nr, len, th, text) \
-	.fn = bench_tight_get, .floor = bench_floor_device, .data = set, .tight = true, \
+#define TIGHT(set, nr, len, th, text) TIGHT_BY(bench_tight_get, set, nr, len, th, text)
+#define TIGHT_BY(f, set, nr, len, th, text) \
+	.fn = f, .floor = bench_floor_device, .data = set, .tight = true, \
 	.entries = nr, .val_len = len, .threads = th, .seconds = 1.8, .what = text
 #define INCR(th, one, text) \
 	.fn = bench_timed_incr, .entries = 100000, .val_len = 100, .threads = th, .same = one, \
@@ -83,6 +84,8 @@ const struct bench_workload bench_workloads[] = {
 	  .what = "each entry overwritten five times" },
 	{ "ltm-get-1t", TIGHT(BENCH_DATA_TIGHT_1000, M, 1000, 1, "gets, 1 GB in 256 MiB of memory") },
 	{ "ltm-get-8t", TIGHT(BENCH_DATA_TIGHT_1000, M, 1000, 8, "the same, eight threads") },
+	{ "ltm-mget-32", TIGHT_BY(bench_tight_mget, BENCH_DATA_TIGHT_1000, M, 1000, 1,
+				  "multi-gets of 32 keys, one thread") },
 	{ "ltm-get-100", TIGHT(BENCH_DATA_TIGHT_100, 9 * M, 100, 1, "1 GB of values of 100 bytes"),
 	  .in_order = true },
 	{ "reopen", .fn = bench_reopen, .entries = M, .val_len = 100,
