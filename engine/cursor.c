@@ -7,6 +7,8 @@
  */
 #include "kve.h"
 
+#define LEAVES_RUN 8 /* enough to know a long scan */
+
 struct kv_cursor {
 	struct kv_db *db;
 	struct kv_tree *tree;
@@ -25,6 +27,8 @@ struct kv_cursor {
 	u32 from_len, to_len;
 	u8 *value;
 	size_t value_cap;
+	struct kve_scan_at scan; /* separated values that are asked for */
+	int run; /* leaves passed in one direction, below 0: downwards */
 };
 
 int kv_cursor_open(kv_db *db, kv_read *r, kv_tree *tree, kv_cursor **out)
@@ -80,6 +84,7 @@ void kv_cursor_close(kv_cursor *c)
 	kvp_iobuf_free(c->page, c->db->geo.frame);
 	kvp_free(c->key);
 	kvp_free(c->value);
+	kve_ahead_free(c->scan.ahead);
 	kvp_free(c);
 }
 
@@ -101,15 +106,25 @@ int kv_cursor_bounds(kv_cursor *c, const void *from, size_t from_len, const void
 	return 0;
 }
 
+/* Leaves to be read when one is missing: more and more, once a scan has passed a few. */
+static int leaves_ahead(int run)
+{
+	int n = run < 0 ? -run : run;
+
+	n = n < 2 ? 1 : 1 << KVF_MIN(n - 1, 3);
+	return run < 0 ? -n : n;
+}
+
 /* Copy a leaf; what all of its entries have in common is found out once. */
 static int leaf_copy(kv_cursor *c, enum kve_seek seek, const void *key, u32 len)
 {
-	int err = kve_leaf_copy(c->tree, c->read->gen, seek, key, len, c->page);
+	int err = kve_leaf_copy(c->tree, c->read->gen, seek, key, len, c->page, leaves_ahead(c->run));
 	const u8 *lower, *upper;
 	u32 lower_len, upper_len;
 
 	if (err)
 		return err;
+	kve_scan_leaf(&c->scan, KVE_NOWHERE);
 	c->nr = kve_node_nr(c->page);
 	lower = kvf_page_lower(c->page, c->db->geo.frame, &lower_len);
 	upper = kvf_page_upper(c->page, c->db->geo.frame, &upper_len);
@@ -182,9 +197,11 @@ static int leaf_next(kv_cursor *c)
 		if (!upper)
 			return -KVE_not_found;
 		memcpy(c->key, upper, len);
+		c->run = c->run < 0 ? 1 : c->run + (c->run < LEAVES_RUN);
 		err = leaf_forward(c, c->key, len);
 		if (err)
 			return err;
+		kve_scan_leaf(&c->scan, -1);
 		c->slot = 0;
 		if (c->nr)
 			return settle(c);
@@ -202,9 +219,11 @@ static int leaf_prev(kv_cursor *c)
 		if (!lower)
 			return -KVE_not_found;
 		memcpy(c->key, lower, len);
+		c->run = c->run > 0 ? -1 : c->run - (c->run > -LEAVES_RUN);
 		err = leaf_copy(c, KVE_SEEK_BEFORE, c->key, len);
 		if (err)
 			return err;
+		kve_scan_leaf(&c->scan, (s32)c->nr);
 		if (c->nr) {
 			c->slot = c->nr - 1;
 			return settle(c);
@@ -218,6 +237,13 @@ static int move_begin(kv_cursor *c)
 
 	c->valid = false;
 	return err ? err : kve_read_check(c->read);
+}
+
+/* To a place of the caller's choice. */
+static int seek_begin(kv_cursor *c)
+{
+	c->run = 0;
+	return move_begin(c);
 }
 
 static int move_end(kv_cursor *c, int err)
@@ -259,7 +285,7 @@ static int seek_below(kv_cursor *c, const void *key, u32 len, bool equal)
 
 int kv_cursor_first(kv_cursor *c)
 {
-	int err = move_begin(c);
+	int err = seek_begin(c);
 
 	if (!err)
 		err = seek_ge(c, c->from, c->from_len);
@@ -268,7 +294,7 @@ int kv_cursor_first(kv_cursor *c)
 
 int kv_cursor_last(kv_cursor *c)
 {
-	int err = move_begin(c);
+	int err = seek_begin(c);
 
 	if (!err && c->to_len) {
 		err = seek_below(c, c->to, c->to_len, false);
@@ -286,7 +312,7 @@ int kv_cursor_last(kv_cursor *c)
 
 int kv_cursor_seek(kv_cursor *c, const void *key, size_t key_len)
 {
-	int err = move_begin(c);
+	int err = seek_begin(c);
 
 	if (!err && key_len > c->db->geo.key_max)
 		err = -KVE_key_too_long;
@@ -299,7 +325,7 @@ int kv_cursor_seek(kv_cursor *c, const void *key, size_t key_len)
 
 int kv_cursor_seek_le(kv_cursor *c, const void *key, size_t key_len)
 {
-	int err = move_begin(c);
+	int err = seek_begin(c);
 
 	if (!err && key_len > c->db->geo.key_max)
 		err = -KVE_key_too_long;
@@ -438,6 +464,41 @@ static bool value_inside(kv_cursor *c, const void **value, size_t *value_len)
 	return !(flags & (KVF_CELL_KIND | KVF_CELL_EXT | KVF_CELL_POISON)) && !kvp_load(&c->read->expired);
 }
 
+/* First slot beyond the bound that the scan goes to. */
+static u32 scan_end(const kv_cursor *c)
+{
+	u32 frame = c->db->geo.frame;
+	bool exact;
+
+	if (c->scan.forward)
+		return c->to_inside ? c->nr : kve_node_search(c->page, frame, c->to, c->to_len, &exact);
+	return (c->from_inside ? 0 : kve_node_search(c->page, frame, c->from, c->from_len, &exact)) - 1;
+}
+
+/* A separated value: read ahead, in the cache, or to be read, with those that a scan will ask for. */
+static int value_of_ref(kv_cursor *c, const struct kve_entry *e, const void **value)
+{
+	int err;
+
+	*value = kve_ahead_value(&c->scan, c->slot);
+	if (*value)
+		return 0;
+	err = value_room(c, (size_t)e->value_len);
+	if (err)
+		return err;
+	*value = c->value;
+	if (kve_values_get(c->db, &e->ref, c->value))
+		return 0;
+	if (kve_ahead_due(&c->scan)) {
+		kve_ahead_read(c->db, c->tree->id, &c->scan, c->page, scan_end(c));
+		*value = kve_ahead_value(&c->scan, c->slot);
+		if (*value)
+			return 0;
+		*value = c->value;
+	}
+	return kve_value_get(c->db, c->tree->id, &e->ref, c->key, c->key_len, c->value, false);
+}
+
 int kv_cursor_value(kv_cursor *c, const void **value, size_t *value_len)
 {
 	struct kve_entry e;
@@ -458,13 +519,15 @@ int kv_cursor_value(kv_cursor *c, const void **value, size_t *value_len)
 	if (e.value_len > c->db->cache_bytes / 4)
 		err = kve_fail(c->db, KVE_buffer_too_small, "a value of %llu bytes; read it as a stream",
 			       e.value_len);
-	if (!err)
+	if (!err && (e.flags & KVF_CELL_KIND) == KVF_CELL_REF) {
+		err = value_of_ref(c, &e, value);
+	} else if (!err) {
 		err = value_room(c, (size_t)e.value_len);
-	if (!err && (e.flags & KVF_CELL_KIND) == KVF_CELL_REF)
-		err = kve_value_get(c->db, c->tree->id, &e.ref, c->key, c->key_len, c->value, false);
-	else if (!err)
-		err = kve_object_read(c->db, c->read->gen, &e.object, 0, c->value, (size_t)e.value_len);
-	*value = c->value;
+		if (!err)
+			err = kve_object_read(c->db, c->read->gen, &e.object, 0, c->value,
+					      (size_t)e.value_len);
+		*value = c->value;
+	}
 	return kve_return(c->db, kve_read_done(c->read, err));
 }
 

@@ -443,6 +443,27 @@ void kve_values_read(struct kv_db *db, u32 tree, struct kve_value_want *w, u32 n
 int kve_value_get(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
 		  u32 key_len, void *buf, bool push);
 
+/* ---- ahead.c --------------------------------------------------------------------------------- */
+
+/* Where a cursor asks for separated values, in its copy of a leaf. */
+struct kve_ahead;
+struct kve_scan_at {
+	s32 slot; /* that was asked for last */
+	u32 streak;
+	bool forward;
+	struct kve_ahead *ahead; /* values that have been read, NULL: none yet */
+};
+#define KVE_NOWHERE (-(1 << 20))
+/* The cursor has another leaf; beside: the slot that it comes from, KVE_NOWHERE: it was sent there. */
+void kve_scan_leaf(struct kve_scan_at *at, s32 beside);
+/* The value of the slot, which is asked for now, if it was read ahead. Good until kve_ahead_read. */
+const void *kve_ahead_value(struct kve_scan_at *at, u32 slot);
+/* Would the next ones be asked for as well? */
+bool kve_ahead_due(const struct kve_scan_at *at);
+/* Read values from that slot on; end: the first slot, in the direction of the scan, that is not wanted. */
+void kve_ahead_read(struct kv_db *db, u32 tree, struct kve_scan_at *at, const u8 *page, u32 end);
+void kve_ahead_free(struct kve_ahead *a);
+
 /* ---- value_cache.c --------------------------------------------------------------------------- */
 
 int kve_values_init(struct kv_db *db, u64 bytes);
@@ -548,9 +569,11 @@ static inline void kve_frame_unpin(struct kve_frame *f)
 enum kve_seek { KVE_SEEK_KEY, KVE_SEEK_BEFORE, KVE_SEEK_LAST };
 /*
  * Copy the leaf of generation gen that key belongs to (BEFORE: that holds the keys just below key; LAST:
- * the last leaf) into page. -KVE_not_found: the tree is empty.
+ * the last leaf) into page. -KVE_not_found: the tree is empty. leaves: of a scan, how many are read at once
+ * when this one is missing; below 0: it goes downwards.
  */
-int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page);
+int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page,
+		  int leaves);
 
 /* Does a leaf hold the keys that are looked for? */
 bool kve_leaf_fits(const u8 *page, u32 frame, enum kve_seek seek, const void *key, u32 len);

@@ -248,7 +248,7 @@ int kve_value_get(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, c
 #define GAP_MAX (16u << 10)   /* bytes between two values that are read along */
 #define RUN_MAX (256u << 10)  /* of one transfer, unless a value is larger */
 #define WAVE_MAX (1024u << 10) /* of all that are under way */
-#define WAVE_RUNS 16u
+#define WAVE_RUNS 64u
 
 /* Neighbours that one transfer brings. */
 struct run {

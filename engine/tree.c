@@ -237,41 +237,6 @@ static int private_descent(struct kv_tree *t, enum kve_seek seek, const void *ke
 	}
 }
 
-/* A frozen image does not change; the live one may, by whoever has the leaf's lock. Tree lock held. */
-static void image_copy(struct kve_frame *leaf, u64 gen, const u8 *image, u8 *page)
-{
-	if (gen == KVE_LIVE)
-		kve_leaf_lock(leaf);
-	memcpy(page, image, leaf->tree->db->geo.frame);
-	if (gen == KVE_LIVE)
-		kve_leaf_unlock(leaf);
-}
-
-int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page)
-{
-	struct kve_frame *leaf, *parent;
-	struct kve_image im;
-	struct kve_need need;
-	u32 slot, round;
-	int err;
-
-	for (round = 0; round < ROUNDS_MAX; round++) {
-		kvp_rwsem_down_read(&t->db->tree_lock);
-		err = descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot);
-		if (!err)
-			image_copy(leaf, gen, im.page, page);
-		kvp_rwsem_up_read(&t->db->tree_lock);
-		if (err != -KVE_need_page)
-			return err;
-		if (!need.live)
-			return private_descent(t, seek, key, len, &need, page);
-		err = bring(t, gen, seek, key, len, &need);
-		if (err)
-			return err;
-	}
-	return -KVE_no_memory;
-}
-
 /* ---- entries --------------------------------------------------------------------------------- */
 
 void kve_entry_decode(struct kve_entry *e, u8 flags, const u8 *cell, u32 len, const u8 **value)
@@ -375,6 +340,7 @@ int kve_tree_get_locked(struct kv_tree *t, u64 gen, const void *key, u32 len, st
 
 #define TOGETHER 32u	/* pages that are read at once */
 #define MANY_ROUNDS 32u /* then one by one */
+#define LEAVES_MAX 8u	/* of a scan */
 
 struct many {
 	struct kve_page_want want[TOGETHER];
@@ -454,6 +420,103 @@ void kve_tree_get_many_locked(struct kv_tree *t, u64 gen, struct kve_lookup *l, 
 	kvp_free(m);
 }
 
+/* ---- the leaf of a scan ------------------------------------------------------------------------ */
+
+/* The leaf that is needed and the missing ones beside it, in the direction of leaves. Tree lock held. */
+static void leaves_collect(struct kv_tree *t, struct kve_frame *parent, u32 slot, int leaves, struct many *m,
+			   u8 *keys)
+{
+	u32 frame = t->db->geo.frame, nr = kve_node_nr(parent->page), most = t->db->geo.key_max, len;
+	const u8 *lower;
+	int left;
+
+	/* Downwards slot becomes larger than any. */
+	for (left = leaves < 0 ? -leaves : leaves; left && slot < nr; left--, slot += leaves < 0 ? -1u : 1) {
+		struct kve_need need = { .level = parent->level - 1, .live = true };
+
+		if (parent->kids[slot])
+			continue;
+		child_ref(&need.ref, parent->page, frame, slot);
+		/* The key of slot 0 may stand below the page. */
+		lower = slot ? NULL : kvf_page_lower(parent->page, frame, &len);
+		if (lower)
+			memcpy(keys, lower, len);
+		else
+			len = slot ? kvf_page_key(parent->page, frame, slot, keys) : 0;
+		want_add(m, &need, keys, len);
+		keys += most;
+	}
+}
+
+/* As bring() for several leaves. False: nothing came of it. What it lacks of memory, or fails to read, is
+ * asked for again, alone, by whoever needs it. */
+static bool bring_leaves(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len,
+			 const struct kve_need *was, int leaves)
+{
+	struct kve_frame *leaf, *parent = NULL;
+	struct many *m = kvp_alloc(sizeof(*m), 0);
+	u8 *keys = kvp_alloc_array(LEAVES_MAX, t->db->geo.key_max, 0);
+	bool good = false;
+	struct kve_image im;
+	struct kve_need need;
+	u32 slot;
+
+	if (m && keys) {
+		m->nr = 0;
+		m->most = (u32)KVF_MIN(t->db->cache.limit / 8, (u64)LEAVES_MAX);
+		kvp_rwsem_down_read(&t->db->tree_lock);
+		if (descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot) == -KVE_need_page &&
+		    same_ref(&need.ref, &was->ref) && parent && need.live)
+			leaves_collect(t, parent, slot, leaves, m, keys);
+		kvp_rwsem_up_read(&t->db->tree_lock);
+		good = m->nr && bring_all(t, gen, m);
+	}
+	kvp_free(keys);
+	kvp_free(m);
+	return good;
+}
+
+/* A frozen image does not change; the live one may, by whoever has the leaf's lock. Tree lock held. */
+static void image_copy(struct kve_frame *leaf, u64 gen, const u8 *image, u8 *page)
+{
+	if (gen == KVE_LIVE)
+		kve_leaf_lock(leaf);
+	memcpy(page, image, leaf->tree->db->geo.frame);
+	if (gen == KVE_LIVE)
+		kve_leaf_unlock(leaf);
+}
+
+int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page,
+		  int leaves)
+{
+	struct kve_frame *leaf, *parent;
+	struct kve_image im;
+	struct kve_need need;
+	u32 slot, round;
+	int err;
+
+	for (round = 0; round < ROUNDS_MAX; round++) {
+		kvp_rwsem_down_read(&t->db->tree_lock);
+		err = descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot);
+		if (!err)
+			image_copy(leaf, gen, im.page, page);
+		kvp_rwsem_up_read(&t->db->tree_lock);
+		if (err != -KVE_need_page)
+			return err;
+		if (!need.live)
+			return private_descent(t, seek, key, len, &need, page);
+		if (!need.level && leaves * leaves > 1 &&
+		    bring_leaves(t, gen, seek, key, len, &need, leaves)) {
+			leaves = 1; /* if that did not help, the next round reads it alone */
+			continue;
+		}
+		err = bring(t, gen, seek, key, len, &need);
+		if (err)
+			return err;
+	}
+	return -KVE_no_memory;
+}
+
 /* ---- walking in key order ---------------------------------------------------------------------- */
 
 static int each_in_leaf(struct kv_tree *t, const u8 *page, const u8 *from, u32 len, u8 *key,
@@ -490,7 +553,7 @@ int kve_tree_each(struct kv_tree *t, u64 gen, const void *from, u32 len, u8 *pag
 	if (len)
 		memcpy(next, from, len);
 	for (;;) {
-		err = kve_leaf_copy(t, gen, KVE_SEEK_KEY, next, next_len, page);
+		err = kve_leaf_copy(t, gen, KVE_SEEK_KEY, next, next_len, page, 1);
 		if (err)
 			break;
 		err = each_in_leaf(t, page, next, next_len, key, fn, arg);

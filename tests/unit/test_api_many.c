@@ -15,8 +15,7 @@ static uint64_t chance_state;
 
 static uint32_t chance(uint32_t below)
 {
-	chance_state = chance_state * 6364136223846793005ull + 1442695040888963407ull;
-	return (uint32_t)((chance_state >> 33) % below);
+	return volume_chance(&chance_state, below);
 }
 
 static size_t key_of(char *key, uint32_t id)
@@ -165,26 +164,13 @@ static void random_sets(struct volume *v, kv_tree *t, kv_read *r, unsigned int r
 	many_free(m);
 }
 
-static void small(kv_options *opt)
-{
-	opt->cache_bytes = 1 << 20;
-	opt->read_pin_bytes = 4ull << 30;
-}
-
-static void silent(void *arg, int level, const char *message)
-{
-	(void)arg;
-	(void)level;
-	(void)message;
-}
-
 START_TEST(same_as_single_gets)
 {
 	struct volume v;
 	kv_tree *t;
 
 	chance_state = 11;
-	volume_make(&v, _i, small);
+	volume_make(&v, _i, volume_tight);
 	ok(kv_tree_open(v.db, "other", KV_TREE_CREATE, &t));
 	random_sets(&v, t, NULL, 0);
 	store_all(&v, NULL, 0);
@@ -277,7 +263,7 @@ START_TEST(of_a_frozen_state)
 	uint32_t i;
 
 	chance_state = 5;
-	volume_make(&v, _i, small);
+	volume_make(&v, _i, volume_tight);
 	m = many_new(&v);
 	ok(kv_read_begin(v.db, &empty));
 	store_all(&v, NULL, 0);
@@ -311,7 +297,7 @@ END_TEST
 
 static void pins_little(kv_options *opt)
 {
-	small(opt);
+	volume_tight(opt);
 	opt->read_pin_bytes = 1 << 20;
 }
 
@@ -344,20 +330,17 @@ END_TEST
 
 /* ---- damage ------------------------------------------------------------------------------------- */
 
-/* Flip a bit wherever the value of key id stands. */
+/* The value of key id, wherever it stands. */
 static unsigned int spoil(struct volume *v, uint32_t id)
 {
-	size_t i, len = value_len_of(v, id), hits = 0;
-	uint8_t *want = malloc(len), *bytes = volume_bytes(v);
+	size_t len = value_len_of(v, id);
+	uint8_t *want = malloc(len);
+	unsigned int hits;
 
 	pattern(want, len, id);
-	for (i = 0; i + len < v->dev->size; i++)
-		if (bytes[i] == want[0] && !memcmp(bytes + i, want, len < 64 ? len : 64)) {
-			bytes[i + 9] ^= 8;
-			hits++;
-		}
+	hits = volume_spoil(v, want, len);
 	free(want);
-	return (unsigned int)hits;
+	return hits;
 }
 
 /* Cold and warm: the same items fail, by damage, and no other. */
@@ -386,8 +369,8 @@ static void damage_found(struct volume *v, uint32_t least, uint32_t most)
 
 static void damage_begin(struct volume *v, int world)
 {
-	volume_make(v, world, small);
-	v->opt.log = silent;
+	volume_make(v, world, volume_tight);
+	v->opt.log = volume_silent;
 	store_all(v, NULL, 0);
 	volume_close(v);
 }
@@ -445,8 +428,8 @@ static void faulty_open(struct faulty *f)
 
 static void faulty_begin(struct faulty *f, int world)
 {
-	volume_make(&f->v, world, small);
-	f->v.opt.log = silent;
+	volume_make(&f->v, world, volume_tight);
+	f->v.opt.log = volume_silent;
 	f->v.opt.flags |= KV_OPEN_NOTHREAD;
 	store_all(&f->v, NULL, 0);
 	volume_close(&f->v);

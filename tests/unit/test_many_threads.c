@@ -22,12 +22,6 @@ struct world {
 	uint64_t reads;
 };
 
-static void small(kv_options *opt)
-{
-	opt->cache_bytes = 1 << 20;
-	opt->read_pin_bytes = 4ull << 30;
-}
-
 static uint64_t now_ns(void)
 {
 	struct timespec t;
@@ -221,7 +215,7 @@ START_TEST(beside_writers)
 	char key[16];
 	uint32_t i;
 
-	volume_make(&w->v, _i, small);
+	volume_make(&w->v, _i, volume_tight);
 	for (i = 0; i < GROUPS * GROUP_KEYS + SINGLES; i++)
 		ok(kv_put(w->v.db, NULL, key, place_key(key, i), value,
 			  numbered(value, i, 1, w->v.st.inline_max), KV_MEMORY));

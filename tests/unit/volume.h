@@ -219,6 +219,43 @@ static inline void pattern(uint8_t *buf, size_t len, uint64_t seed)
 	}
 }
 
+/* Flip a bit wherever these bytes, len of them, 32 at least, stand on a closed device in memory. */
+static inline unsigned int volume_spoil(struct volume *v, const uint8_t *want, size_t len)
+{
+	uint8_t *bytes = volume_bytes(v);
+	unsigned int hits = 0;
+	size_t i;
+
+	for (i = 0; i + len <= v->dev->size; i++)
+		if (bytes[i] == want[0] && !memcmp(bytes + i, want, len < 64 ? len : 64)) {
+			bytes[i + 20] ^= 8;
+			hits++;
+		}
+	return hits;
+}
+
+/* For volume_make: as small a cache as there is, and readers that may hold what they like. */
+static inline void volume_tight(kv_options *opt)
+{
+	opt->cache_bytes = 1 << 20;
+	opt->read_pin_bytes = 4ull << 30;
+}
+
+/* kv_options.log, where errors are meant. */
+static inline void volume_silent(void *arg, int level, const char *message)
+{
+	(void)arg;
+	(void)level;
+	(void)message;
+}
+
+/* Below a number, the same in every run that begins with the same state. */
+static inline uint32_t volume_chance(uint64_t *state, uint32_t below)
+{
+	*state = *state * 6364136223846793005ull + 1442695040888963407ull;
+	return (uint32_t)((*state >> 33) % below);
+}
+
 static inline void error_names(const char *a, const char *b)
 {
 	if (!strstr(kv_last_error(), a) || (b && !strstr(kv_last_error(), b)))
