@@ -25,6 +25,7 @@
  *   kvp_reader_enter() kvp_reader_exit()           around reads without lock of memory from an arena:
  *                                                  trimming waits for them; nothing in between sleeps
  *   kvp_likely(x) kvp_unlikely(x)
+ *   KVP_INLINE                                     static, and inlined wherever it is called
  *   kvp_prefetch(p)                                bring the cache line of p; any address will do
  *   KVP_ASSERT(cond)                               our own logic only, never bytes from the medium
  *   struct kvp_mutex, struct kvp_rwsem, struct kvp_gate, struct kvp_cond

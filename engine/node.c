@@ -203,7 +203,7 @@ static void hints_update(void *page, u32 i, u32 was)
 /* ---- search ---------------------------------------------------------------------------------- */
 
 /* The key against the page's prefix: < 0 below every key of the page, > 0 above; *n: prefix bytes. */
-static int prefix_cmp(const void *page, u32 frame, const u8 *key, u32 len, u32 *n)
+KVP_INLINE int prefix_cmp(const void *page, u32 frame, const u8 *key, u32 len, u32 *n)
 {
 	const struct kvf_page *p = page;
 	u32 avail, prefix_len = kve_racy_16(&p->prefix_len);
@@ -223,7 +223,7 @@ static int prefix_cmp(const void *page, u32 frame, const u8 *key, u32 len, u32 *
 }
 
 /* Suffix of a slot against the key's, when their heads are equal: < 0: the slot's is less. */
-static int tie_cmp(const void *page, u32 frame, const struct kvf_slot *s, const u8 *suffix, u32 len)
+KVP_INLINE int tie_cmp(const void *page, u32 frame, const struct kvf_slot *s, const u8 *suffix, u32 len)
 {
 	u32 avail, n, equal, slot_len = kve_racy_16(&s->suffix_len);
 	const u8 *item = kve_node_heap_clamped(page, frame, kve_racy_16(&s->off), &avail);
@@ -240,7 +240,7 @@ static int tie_cmp(const void *page, u32 frame, const struct kvf_slot *s, const 
 }
 
 /* Narrow [*lo, *hi] to where a suffix with this head belongs. */
-static void hints_search(const void *page, u32 nr, u32 head, u32 *lo, u32 *hi)
+KVP_INLINE void hints_search(const void *page, u32 nr, u32 head, u32 *lo, u32 *hi)
 {
 	const struct kvf_page *p = page;
 	u32 h, below = 0, upto = 0, dist = nr / (KVF_HINTS + 1);
@@ -259,8 +259,8 @@ static void hints_search(const void *page, u32 nr, u32 head, u32 *lo, u32 *hi)
 }
 
 /* Slot against a suffix with this head: < 0: the slot's is less. */
-static int slot_cmp(const void *page, u32 frame, const struct kvf_slot *s, u32 head, const u8 *suffix,
-		    u32 len)
+KVP_INLINE int slot_cmp(const void *page, u32 frame, const struct kvf_slot *s, u32 head, const u8 *suffix,
+			u32 len)
 {
 	u32 at = kve_racy_32(&s->head);
 
@@ -269,7 +269,8 @@ static int slot_cmp(const void *page, u32 frame, const struct kvf_slot *s, u32 h
 	return at < head ? -1 : 1;
 }
 
-static inline void search_begin(struct kve_search *s, const void *page, u32 frame, const void *key, u32 len)
+/* Inlined, so that a single search keeps its state in registers. */
+KVP_INLINE void search_begin(struct kve_search *s, const void *page, u32 frame, const void *key, u32 len)
 {
 	const struct kvf_page *p = page;
 	u32 nr = kve_racy_16(&p->nr), most, n;
@@ -296,7 +297,7 @@ static inline void search_begin(struct kve_search *s, const void *page, u32 fram
 		hints_search(page, nr, s->head, &s->lo, &s->hi);
 }
 
-static inline u32 search_end(const struct kve_search *s, const void *page, u32 frame, bool *exact)
+KVP_INLINE u32 search_end(const struct kve_search *s, const void *page, u32 frame, bool *exact)
 {
 	const struct kvf_slot *slots = kvf_page_slots(page);
 	u32 lo = s->lo, hi = s->hi;

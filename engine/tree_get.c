@@ -50,7 +50,7 @@ static bool spot_begin(struct kve_spot *s, struct kve_frame *f)
 }
 
 /* To the root. */
-static int spot_root(struct kv_tree *t, struct kve_spot *s)
+KVP_INLINE int spot_root(struct kv_tree *t, struct kve_spot *s)
 {
 	struct kve_frame *f;
 
@@ -63,7 +63,7 @@ static int spot_root(struct kv_tree *t, struct kve_spot *s)
 }
 
 /* The image of the page that s is at; *kids NULL: it is a leaf. */
-static int spot_look(struct kve_spot *s, struct kve_frame ***kids)
+KVP_INLINE int spot_look(struct kve_spot *s, struct kve_frame ***kids)
 {
 	s->page = kvp_load(&s->frame->page);
 	*kids = kvp_load(&s->frame->kids);
@@ -73,13 +73,13 @@ static int spot_look(struct kve_spot *s, struct kve_frame ***kids)
 	return !*kids && kvp_load(&s->frame->level) ? -KVE_restart : 0;
 }
 
-static struct kve_frame *spot_kid(const struct kve_spot *s, struct kve_frame **kids, u32 i)
+KVP_INLINE struct kve_frame *spot_kid(const struct kve_spot *s, struct kve_frame **kids, u32 i)
 {
 	return i < s->db->cache.kids_max ? kvp_load_acquire(&kids[i]) : NULL;
 }
 
 /* On to f, which stood at the key's place in the page that s is at; NULL: nothing did. */
-static int spot_down(struct kve_spot *s, struct kve_frame *f)
+KVP_INLINE int spot_down(struct kve_spot *s, struct kve_frame *f)
 {
 	struct kve_spot kid;
 
@@ -108,7 +108,7 @@ int kve_spot_find(struct kv_tree *t, const void *key, u32 len, struct kve_spot *
 }
 
 /* Cell and, if it is inline, value of a key that belongs to slot i. -KVE_need_page: ask under the lock. */
-static int spot_fetch(const struct kve_spot *s, u32 i, bool exact, struct kve_fetch *cell, void *buf,
+KVP_INLINE int spot_fetch(const struct kve_spot *s, u32 i, bool exact, struct kve_fetch *cell, void *buf,
 		      size_t cap)
 {
 	if (exact)

@@ -47,6 +47,7 @@ static inline u64 kvp_xxh64_zeroed(const void *data, size_t len, size_t off)
 #define KVP_BUILD_BUG_ON(cond) _Static_assert(!(cond), #cond)
 #define kvp_likely(x) likely(x)
 #define kvp_unlikely(x) unlikely(x)
+#define KVP_INLINE static inline __attribute__((always_inline))
 #define kvp_prefetch(p) prefetch(p)
 #define KVP_PRINTF(f, a) __printf(f, a)
 

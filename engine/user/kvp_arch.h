@@ -60,6 +60,7 @@ static inline u64 kvp_xxh64_zeroed(const void *data, size_t len, size_t off)
 #define KVP_BUILD_BUG_ON(cond) _Static_assert(!(cond), #cond)
 #define kvp_likely(x) __builtin_expect(!!(x), 1)
 #define kvp_unlikely(x) __builtin_expect(!!(x), 0)
+#define KVP_INLINE static inline __attribute__((always_inline))
 #define kvp_prefetch(p) __builtin_prefetch(p)
 #define KVP_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
