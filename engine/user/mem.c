@@ -120,6 +120,7 @@ struct kvp_arena {
 	u32 max;	/* frames that fit the range */
 	u32 fresh;	/* frames handed out at least once: the rest has never been touched */
 	u32 free_nr;
+	u32 trimmed;	/* so many of them from the first on have no memory */
 	u32 *free_list; /* numbers of frames put back, last in first out: those are warm */
 	u8 *base;	/* first frame */
 	void *map;
@@ -192,10 +193,12 @@ void *kvp_arena_get(struct kvp_arena *a)
 	if (alloc_refused())
 		return NULL;
 	pthread_mutex_lock(&a->lock);
-	if (a->free_nr)
+	if (a->free_nr) {
 		frame = a->base + (size_t)a->free_list[--a->free_nr] * a->frame_bytes;
-	else if (a->fresh < a->max)
+		a->trimmed = a->trimmed < a->free_nr ? a->trimmed : a->free_nr;
+	} else if (a->fresh < a->max) {
 		frame = a->base + (size_t)a->fresh++ * a->frame_bytes;
+	}
 	pthread_mutex_unlock(&a->lock);
 	return alloc_done(frame);
 }
@@ -206,9 +209,13 @@ void kvp_arena_trim(struct kvp_arena *a)
 	u32 i;
 
 	pthread_mutex_lock(&a->lock);
-	for (i = 0; i < a->free_nr && a->frame_bytes >= KVP_IO_ALIGN; i++)
+	/* One frame that is taken again must not bring back the huge page around it. */
+	if (!a->trimmed && a->free_nr)
+		(void)madvise(a->base, a->max * a->frame_bytes, MADV_NOHUGEPAGE);
+	for (i = a->trimmed; i < a->free_nr && a->frame_bytes >= KVP_IO_ALIGN; i++)
 		(void)madvise(a->base + (size_t)a->free_list[i] * a->frame_bytes, a->frame_bytes,
 			      MADV_DONTNEED); /* fails for locked memory: then it stays */
+	a->trimmed = a->free_nr;
 	pthread_mutex_unlock(&a->lock);
 }
 
