@@ -301,10 +301,10 @@ void kve_cache_reclaim(struct kv_db *db)
 
 static u64 reclaim_count(void *arg)
 {
-	const struct kve_cache *c = &((struct kv_db *)arg)->cache;
-	u64 frames = kvp_load(&c->frames), dirty = kvp_load(&c->dirty);
+	const struct kv_db *db = arg;
+	u64 frames = kvp_load(&db->cache.frames), dirty = kvp_load(&db->cache.dirty);
 
-	return frames > dirty ? frames - dirty : 0;
+	return (frames > dirty ? frames - dirty : 0) + kvp_load(&db->values.bytes) / db->geo.frame;
 }
 
 static u64 reclaim_scan(void *arg, u64 nr)

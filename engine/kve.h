@@ -236,13 +236,29 @@ struct kve_cache {
 };
 
 /* Separated values in memory; see value_cache.c. */
-struct kve_value;
+struct kve_value_chunk {
+	/* Read without a lock, never freed while the volume is open. */
+	u64 version; /* odd while nothing in it counts */
+	u8 *mem;     /* NULL: given back */
+	/* Under the lock. */
+	u32 used; /* bytes of entries */
+	u32 next; /* newer in its queue, or the next that is spare; 0: none */
+};
+struct kve_value_queue {
+	u32 oldest, newest, nr;
+};
 struct kve_values {
-	struct kvp_mutex lock;
-	struct kve_value **bucket;
+	struct kvp_mutex lock; /* for all below, but what readers look at is stored as they expect it */
+	struct kvp_arena *arena;
+	struct kve_value_chunk *chunk; /* the first stands for none */
+	u32 chunks_max, chunks_nr;     /* descriptors, and how many were ever used */
+	u32 spare;
+	u64 **index; /* pages of buckets of slots, made as they are needed */
+	u32 index_pages;
 	u8 shift; /* log2 of the number of buckets */
-	u32 hand;
-	u64 bytes;
+	struct kve_value_queue queue[2];
+	u64 bytes; /* memory in use: chunks and pages of the index */
+	u64 idle;  /* put back to the arena, which has not given it to the system yet */
 	u64 limit; /* bytes that values may have whatever frames need */
 };
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * node_internal.h - what node.c (search, insert, replace, remove) and node_split.c (split, merge, pack)
- * share: the geometry of slots and heap, the racy accessors of searches, and building a page item by
- * item. For these two files only.
+ * share: the geometry of slots and heap, and building a page item by item. For these two files only.
  *
  * Invariants of a frame between two calls:
  *  N1  heap - holes == bytes of both fences and of all items, each rounded up to 4. Compaction therefore
@@ -19,73 +18,12 @@
 #define KVE_NODE_INTERNAL_H
 
 #include "node.h"
+#include "racy.h"
 
 #define KVE_NODE_HEADER ((u32)sizeof(struct kvf_page))
 /* Below this number of slots, hints cost more than they save. */
 #define KVE_NODE_HINTED (2 * KVF_HINTS)
 #define KVE_NODE_NO_SLOT 0xffffffffu
-
-/* ---- racy access ----------------------------------------------------------------------------- */
-
-/*
- * Searches may race with a writer (see node.h): what they read of a page goes through these, and means
- * nothing before the version of the frame has been validated. ThreadSanitizer does not look into them, as
- * the race is meant; byte by byte, so that it does not meet it in memcmp and memcpy either.
- */
-#ifdef __SANITIZE_THREAD__
-#define KVE_RACY __attribute__((noinline, no_sanitize("thread"), unused)) static
-
-KVE_RACY u16 kve_racy_16(const __le16 *p)
-{
-	return le16_to_cpu(*(const volatile __le16 *)p);
-}
-
-KVE_RACY u32 kve_racy_32(const __le32 *p)
-{
-	return le32_to_cpu(*(const volatile __le32 *)p);
-}
-
-KVE_RACY int kve_racy_cmp(const u8 *racy, const u8 *b, u32 len)
-{
-	u32 i;
-
-	for (i = 0; i < len; i++) {
-		int d = (int)((const volatile u8 *)racy)[i] - (int)b[i];
-
-		if (d)
-			return d;
-	}
-	return 0;
-}
-
-KVE_RACY void kve_racy_copy(void *dst, const void *racy, u32 len)
-{
-	u32 i;
-
-	for (i = 0; i < len; i++)
-		((volatile u8 *)dst)[i] = ((const volatile u8 *)racy)[i];
-}
-#else
-static inline u16 kve_racy_16(const __le16 *p)
-{
-	return le16_to_cpu(kvp_load(p));
-}
-
-static inline u32 kve_racy_32(const __le32 *p)
-{
-	return le32_to_cpu(kvp_load(p));
-}
-
-static inline int kve_racy_cmp(const u8 *racy, const u8 *b, u32 len)
-{
-	return memcmp(racy, b, len);
-}
-
-static inline void kve_racy_copy(void *dst, const void *racy, u32 len)
-{
-	memcpy(dst, racy, len);
-}
-#endif
 
 /*
  * Heap bytes at offset off (units of 4 from the end), clamped to the frame; *avail: how many may be

@@ -1,103 +1,434 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * value_cache.c - separated values in memory: a hash table from the place of a record to its payload.
+ * value_cache.c - separated values in memory, from the place of a record to its payload.
  *
- * Only bytes that have been verified come in, and a ref names a place, a generation of its segment and an
- * LSN, so an entry is never stale: what it was made from is never written again. A clock bounds the
- * bytes to what the frames leave of the cache, a quarter at least; what does not fit memory is just not
- * cached. Cursors fill what is free, but push nothing out.
+ * Only bytes that have been verified come in, and a ref names a place, a generation of its segment, an LSN
+ * and a length, so an entry is never stale: what it was made from is never written again. A long value is
+ * several entries, so that all fit chunks of one size.
+ *
+ * Entries are appended to chunks of the cache's own arena and never change there. Two queues of chunks are
+ * emptied from their old ends (S3-FIFO: Yang et al., "FIFO Queues Are All You Need for Cache Eviction",
+ * 2023): what is new goes to the small one, a tenth; what has been looked at again when its chunk is emptied
+ * moves to the main one, or once more to the new end of that; the rest leaves a ghost, and if it comes
+ * back while there is one, it is main at once. So a pass over everything pushes out what it brought itself.
+ *
+ * A hit takes no lock. The index is an array of words, eight a bucket, each with a tag, a place in a chunk
+ * and how often the entry was looked at (changed by compare and swap, three times at most). A reader notes
+ * the version of the chunk, sees the word still there, so that the entry is complete and of that version,
+ * copies, and believes its copy if the version is the same afterwards. Whoever empties a chunk takes its
+ * words away, then makes the version odd, then gives the memory away; late readers find it readable
+ * (kvp_reader_enter). Descriptors and pages of the index stay while the volume is open.
+ *
+ * Memory counts by chunks and pages of the index, and is bounded by what the frames leave of the cache, a
+ * quarter at least. Cursors fill what is free, but push nothing out. What does not fit is just not cached.
  */
 #include "kve.h"
+#include "racy.h"
 
-#define VALUE_AVERAGE 1024u
-#define YIELD_BYTES (1u << 20)
+#define CHUNK 32768u /* the largest that a kernel under load still finds */
+#define WAYS 8u	     /* slots of a bucket: one cache line */
+#define PAGE_BUCKETS (CHUNK / (WAYS * (u32)sizeof(u64)))
+#define BYTES_PER_SLOT 512u /* of the cache; the entries are mostly longer */
 
-struct kve_value {
-	struct kve_value *next; /* in its bucket */
-	u64 place;		/* segment and offset */
+/* In front of the bytes of an entry; multiples of ENTRY_ALIGN. */
+struct kve_value_head {
+	u64 place; /* of its record: segment and offset */
 	u64 lsn;
-	u32 gen, len;
-	bool hot;
-	u8 bytes[];
+	u32 gen, len; /* of the segment; of the whole value */
+	u32 piece, bytes;
 };
+#define ENTRY_ALIGN 16u
+#define HEAD ((u32)sizeof(struct kve_value_head))
+#define PIECE (CHUNK / 8 - HEAD) /* so that eight fill a chunk */
 
-static u64 place_of(const struct kvf_value_ref *ref)
+enum { SMALL, MAIN };
+#define SMALL_SHARE 10u /* one in so many chunks */
+#define PATIENCE 16u	/* chunks that are emptied before more than one look is needed to stay */
+
+/* A slot: offset in the chunk / ENTRY_ALIGN (11 bits), chunk (24), looks (2), tag (27). 0: empty. */
+#define WORD_CHUNK_SHIFT 11
+#define WORD_CHUNKS (1u << 24)
+#define WORD_LOOKS_SHIFT 35
+#define WORD_LOOK (1ull << WORD_LOOKS_SHIFT)
+#define WORD_LOOKS_MAX 3u
+#define WORD_LOOKS (WORD_LOOKS_MAX * WORD_LOOK)
+#define WORD_TAG_SHIFT 37
+#define WORD_TAG_BITS (64 - WORD_TAG_SHIFT)
+#define WORD_GHOST 1ull /* chunk 0: what had this tag was pushed out lately */
+
+static u32 word_chunk(u64 word)
 {
-	return (u64)le32_to_cpu(ref->segment) << 32 | le32_to_cpu(ref->offset);
+	return (u32)(word >> WORD_CHUNK_SHIFT) & (WORD_CHUNKS - 1);
 }
 
-static u32 bucket_of(const struct kve_values *vc, u64 place)
+static u32 word_offset(u64 word)
 {
-	/* Fibonacci hashing: offsets are multiples of 16. */
-	return (u32)((place >> 4) * 0x9e3779b97f4a7c15ull >> (64 - vc->shift));
+	return (u32)(word & ((1u << WORD_CHUNK_SHIFT) - 1)) * ENTRY_ALIGN;
+}
+
+static u32 word_looks(u64 word)
+{
+	return (u32)((word & WORD_LOOKS) >> WORD_LOOKS_SHIFT);
+}
+
+static u64 word_tag(u64 word)
+{
+	return word >> WORD_TAG_SHIFT << WORD_TAG_SHIFT;
+}
+
+static bool word_is_ghost(u64 word)
+{
+	return word && !word_chunk(word);
+}
+
+static u32 entry_bytes(u32 bytes)
+{
+	return (u32)KVF_ROUND_UP(HEAD + bytes, ENTRY_ALIGN);
+}
+
+static u64 hash_of(const struct kve_value_head *h)
+{
+	/* Offsets are multiples of 16. */
+	return ((h->place >> 4) + h->piece * 0xd1b54a32d192ed03ull) * 0x9e3779b97f4a7c15ull;
+}
+
+/* The tag of a slot, in its place. */
+static u64 tag_of(const struct kve_values *vc, u64 hash)
+{
+	return hash << vc->shift >> (64 - WORD_TAG_BITS) << WORD_TAG_SHIFT;
+}
+
+static void head_of(const struct kvf_value_ref *ref, struct kve_value_head *h)
+{
+	h->place = (u64)le32_to_cpu(ref->segment) << 32 | le32_to_cpu(ref->offset);
+	h->lsn = le64_to_cpu(ref->lsn);
+	h->gen = le32_to_cpu(ref->segment_gen);
+	h->len = le32_to_cpu(ref->payload_len);
+	h->piece = 0;
+	h->bytes = KVF_MIN(h->len, PIECE);
+}
+
+/* The next piece of the same value; false: there is none. */
+static bool head_next(struct kve_value_head *h)
+{
+	u32 done = h->piece * PIECE + h->bytes;
+
+	h->piece++;
+	h->bytes = KVF_MIN(h->len - done, PIECE);
+	return done < h->len;
 }
 
 int kve_values_init(struct kv_db *db, u64 bytes)
 {
 	struct kve_values *vc = &db->values;
+	u64 chunks;
 
 	vc->limit = bytes;
-	vc->shift = 6;
-	while ((1ull << vc->shift) < db->cache_bytes / VALUE_AVERAGE && vc->shift < 24)
+	vc->shift = 9;
+	KVP_BUILD_BUG_ON(PAGE_BUCKETS != 1u << 9);
+	while ((1ull << vc->shift) * WAYS < db->cache_bytes / BYTES_PER_SLOT && vc->shift < 32)
 		vc->shift++;
-	vc->bucket = kvp_alloc_array((size_t)1 << vc->shift, sizeof(*vc->bucket), KVP_ZERO);
-	return vc->bucket ? 0 : -KVE_no_memory;
+	vc->index_pages = (u32)((1ull << vc->shift) / PAGE_BUCKETS);
+	chunks = db->cache_bytes / CHUNK + 2; /* one that stands for none, one to move to */
+	vc->chunks_max = (u32)KVF_MIN(chunks, (u64)WORD_CHUNKS);
+	vc->chunks_nr = 1;
+	vc->index = kvp_alloc_array(vc->index_pages, sizeof(*vc->index), KVP_ZERO);
+	vc->chunk = kvp_alloc_array(vc->chunks_max, sizeof(*vc->chunk), KVP_ZERO);
+	if (!vc->index || !vc->chunk)
+		return -KVE_no_memory;
+	return kvp_arena_create(&vc->arena, CHUNK, ((size_t)vc->chunks_max + vc->index_pages) * CHUNK);
 }
 
 void kve_values_exit(struct kv_db *db)
 {
 	struct kve_values *vc = &db->values;
-	struct kve_value *v;
+
+	if (vc->arena)
+		kvp_arena_destroy(vc->arena);
+	kvp_free(vc->chunk);
+	kvp_free(vc->index);
+	kvp_mutex_destroy(&vc->lock);
+}
+
+/* ---- looking up, without a lock ------------------------------------------------------------------ */
+
+/* NULL: nothing was ever put there. */
+static u64 *bucket_of(const struct kve_values *vc, u64 hash)
+{
+	u64 bucket = hash >> (64 - vc->shift);
+	u64 *page = kvp_load_acquire(&vc->index[bucket / PAGE_BUCKETS]);
+
+	return page ? page + bucket % PAGE_BUCKETS * WAYS : NULL;
+}
+
+/* Copy what the slot leads to if that is the entry wanted. */
+static bool entry_copy(struct kve_values *vc, const u64 *slot, u64 word, const struct kve_value_head *want,
+		       void *out)
+{
+	struct kve_value_chunk *c = &vc->chunk[word_chunk(word)];
+	u64 version = kvp_load_acquire(&c->version);
+	const u8 *at = kvp_load(&c->mem);
+	struct kve_value_head head;
+	bool sloppy = KVP_BUG("values-no-validation");
+
+	if (!at || (version & 1 && !sloppy) || word_offset(word) + entry_bytes(want->bytes) > CHUNK)
+		return false;
+	/* Still in the index, so in that version of the chunk the entry is complete. */
+	if ((kvp_load_acquire(slot) ^ word) & ~WORD_LOOKS)
+		return false;
+	at += word_offset(word);
+	kve_racy_copy(&head, at, HEAD);
+	if (memcmp(&head, want, HEAD))
+		return false;
+	kve_racy_copy(out, at + HEAD, want->bytes);
+	kvp_fence_acquire();
+	return kvp_load(&c->version) == version || sloppy;
+}
+
+static bool piece_get(struct kve_values *vc, const struct kve_value_head *want, void *out)
+{
+	u64 hash = hash_of(want), tag = tag_of(vc, hash), word, *slot = bucket_of(vc, hash);
+	bool found = false;
 	u32 i;
 
-	for (i = 0; vc->bucket && i < 1u << vc->shift; i++)
-		while ((v = vc->bucket[i])) {
-			vc->bucket[i] = v->next;
-			kvp_free(v);
-		}
-	kvp_free(vc->bucket);
-	kvp_mutex_destroy(&vc->lock);
+	kvp_reader_enter();
+	for (i = 0; slot && !found && i < WAYS; i++, slot++) {
+		word = kvp_load_acquire(slot);
+		if (word_tag(word) != tag || !word_chunk(word))
+			continue;
+		found = entry_copy(vc, slot, word, want, out);
+		/* Written only when it changes; lost if something else changes there just now. */
+		if (found && word_looks(word) < WORD_LOOKS_MAX)
+			(void)kvp_cas(slot, &word, word + WORD_LOOK);
+	}
+	kvp_reader_exit();
+	return found;
 }
 
 bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out)
 {
-	struct kve_values *vc = &db->values;
-	u64 place = place_of(ref);
-	struct kve_value *v;
+	struct kve_value_head want;
 
-	kvp_mutex_lock(&vc->lock);
-	for (v = vc->bucket[bucket_of(vc, place)]; v; v = v->next)
-		if (v->place == place && v->gen == le32_to_cpu(ref->segment_gen) &&
-		    v->lsn == le64_to_cpu(ref->lsn) && v->len == le32_to_cpu(ref->payload_len))
-			break;
-	if (v) {
-		v->hot = true;
-		memcpy(out, v->bytes, v->len);
-		kvp_count_add(&db->cache.hits, 1);
-	}
-	kvp_mutex_unlock(&vc->lock);
-	return v != NULL;
+	head_of(ref, &want);
+	do {
+		if (!piece_get(&db->values, &want, (u8 *)out + want.piece * PIECE))
+			return false;
+	} while (head_next(&want));
+	kvp_count_add(&db->cache.hits, 1);
+	return true;
 }
 
-/* The hand goes over the buckets until at most target bytes are left. */
+/* ---- chunks: the lock ---------------------------------------------------------------------------- */
+
+static u32 chunk_take(struct kve_values *vc, struct kve_value_queue *q)
+{
+	u8 *mem = vc->spare || vc->chunks_nr < vc->chunks_max ? kvp_arena_get(vc->arena) : NULL;
+	struct kve_value_chunk *c;
+	u32 nr;
+
+	if (!mem)
+		return 0;
+	nr = vc->spare ? vc->spare : vc->chunks_nr++;
+	c = &vc->chunk[nr];
+	if (nr == vc->spare)
+		vc->spare = c->next;
+	kvp_store(&c->mem, mem);
+	if (c->version & 1)
+		kve_even(&c->version);
+	c->used = c->next = 0;
+	if (q->nr++)
+		vc->chunk[q->newest].next = nr;
+	else
+		q->oldest = nr;
+	q->newest = nr;
+	vc->idle -= KVF_MIN(vc->idle, (u64)CHUNK);
+	kvp_store(&vc->bytes, vc->bytes + CHUNK);
+	return nr;
+}
+
+/* Nothing in the index leads to it any more. */
+static void chunk_drop(struct kve_values *vc, u32 nr)
+{
+	struct kve_value_chunk *c = &vc->chunk[nr];
+
+	kve_odd(&c->version);
+	kvp_arena_put(vc->arena, c->mem);
+	kvp_store(&c->mem, NULL);
+	c->next = vc->spare;
+	vc->spare = nr;
+	vc->idle += CHUNK;
+	kvp_store(&vc->bytes, vc->bytes - CHUNK);
+}
+
+static bool queue_has_room(const struct kve_values *vc, const struct kve_value_queue *q, u32 bytes)
+{
+	return q->nr && vc->chunk[q->newest].used + bytes <= CHUNK;
+}
+
+/* Behind the others of its queue, where there is room: the word that leads there, looks and tag 0. */
+static u64 entry_append(struct kve_values *vc, struct kve_value_queue *q, const struct kve_value_head *head,
+			const void *bytes)
+{
+	struct kve_value_chunk *c = &vc->chunk[q->newest];
+	u8 *at = c->mem + c->used;
+	u64 word = (u64)q->newest << WORD_CHUNK_SHIFT | c->used / ENTRY_ALIGN;
+
+	memcpy(at, head, HEAD);
+	memcpy(at + HEAD, bytes, head->bytes);
+	c->used += entry_bytes(head->bytes);
+	return word;
+}
+
+/* The slot that leads to this place, if it is still in the index. */
+static u64 *slot_at(struct kve_values *vc, const struct kve_value_head *head, u32 nr, u32 offset)
+{
+	u64 word = (u64)nr << WORD_CHUNK_SHIFT | offset / ENTRY_ALIGN, hash = hash_of(head);
+	u64 *slot = bucket_of(vc, hash);
+	u32 i;
+
+	word |= tag_of(vc, hash);
+	for (i = 0; i < WAYS; i++)
+		if (!((kvp_load(&slot[i]) ^ word) & ~WORD_LOOKS))
+			return &slot[i];
+	return NULL;
+}
+
+/* An entry leaves its chunk: to the main queue, if it was looked at so often, or for good. */
+static void entry_leave(struct kve_values *vc, const struct kve_value_head *head, u64 *slot, u32 from,
+			u32 looks)
+{
+	struct kve_value_queue *q = &vc->queue[MAIN];
+	u64 word = kvp_load(slot), to = 0;
+
+	if (word_looks(word) >= looks &&
+	    (queue_has_room(vc, q, entry_bytes(head->bytes)) || chunk_take(vc, q)))
+		to = entry_append(vc, q, head, head + 1) | ((word & WORD_LOOKS) - WORD_LOOK);
+	else if (from == SMALL)
+		to = WORD_GHOST;
+	kvp_store_release(slot, to ? word_tag(word) | to : 0);
+}
+
+/* Empty the oldest chunk of a queue. */
+static void chunk_retire(struct kve_values *vc, u32 from, u32 looks)
+{
+	struct kve_value_queue *q = &vc->queue[from];
+	u32 nr = q->oldest, offset;
+	struct kve_value_chunk *c = &vc->chunk[nr];
+	const struct kve_value_head *head;
+	u64 *slot;
+
+	q->oldest = c->next;
+	q->nr--;
+	for (offset = 0; offset < c->used; offset += entry_bytes(head->bytes)) {
+		head = (const struct kve_value_head *)(c->mem + offset);
+		slot = slot_at(vc, head, nr, offset);
+		if (slot)
+			entry_leave(vc, head, slot, from, looks);
+	}
+	chunk_drop(vc, nr);
+}
+
+/*
+ * At most target bytes are left; one chunk more is taken meanwhile. What is looked at all the time moves
+ * from chunk to chunk and frees nothing: when that has gone on for a while, more looks are asked for.
+ */
 static void evict(struct kve_values *vc, u64 target)
 {
-	struct kve_value **link, *v;
-	u64 steps = 2ull << vc->shift;
+	const struct kve_value_queue *q = vc->queue;
+	u32 tries = 0, looks, from;
+	u64 before;
 
-	while (vc->bytes > target && steps--) {
-		link = &vc->bucket[vc->hand++ & ((1u << vc->shift) - 1)];
-		while ((v = *link)) {
-			if (v->hot) {
-				v->hot = false;
-				link = &v->next;
-				continue;
-			}
-			*link = v->next;
-			kvp_store(&vc->bytes, vc->bytes - sizeof(*v) - v->len);
-			kvp_free(v);
+	while (vc->bytes > target && q[SMALL].nr + q[MAIN].nr) {
+		from = !q[MAIN].nr || q[SMALL].nr * SMALL_SHARE > q[SMALL].nr + q[MAIN].nr ? SMALL : MAIN;
+		looks = tries < PATIENCE ? 1 : tries - PATIENCE + 2;
+		before = vc->bytes;
+		chunk_retire(vc, from, looks);
+		tries = vc->bytes < before ? 0 : tries + 1;
+	}
+}
+
+/* ---- putting in ---------------------------------------------------------------------------------- */
+
+static u64 *bucket_make(struct kve_values *vc, u64 hash)
+{
+	u64 **page = &vc->index[(hash >> (64 - vc->shift)) / PAGE_BUCKETS], *slots;
+	u32 i;
+
+	if (!*page) {
+		slots = kvp_arena_get(vc->arena);
+		if (!slots)
+			return NULL;
+		for (i = 0; i < PAGE_BUCKETS * WAYS; i++)
+			kvp_store(&slots[i], 0ull);
+		kvp_store_release(page, slots);
+		kvp_store(&vc->bytes, vc->bytes + CHUNK);
+	}
+	return bucket_of(vc, hash);
+}
+
+/* The slot of an entry that is there, or of its ghost. */
+static u64 *slot_find(struct kve_values *vc, u64 *slots, u64 tag, const struct kve_value_head *head)
+{
+	u64 *ghost = NULL, word;
+	u32 i;
+
+	for (i = 0; i < WAYS; i++) {
+		word = kvp_load(&slots[i]);
+		if (!word || word_tag(word) != tag)
+			continue;
+		if (word_is_ghost(word))
+			ghost = &slots[i];
+		else if (!memcmp(vc->chunk[word_chunk(word)].mem + word_offset(word), head, HEAD))
+			return &slots[i];
+	}
+	return ghost;
+}
+
+/* An empty slot, else a ghost's, else that of an entry that was looked at least. */
+static u64 *slot_choose(u64 *slots)
+{
+	u32 i, cost, least = ~0u;
+	u64 *best = slots, word;
+
+	for (i = 0; i < WAYS && least; i++) {
+		word = kvp_load(&slots[i]);
+		cost = !word ? 0 : word_is_ghost(word) ? 1 : 2 + word_looks(word);
+		if (cost < least) {
+			least = cost;
+			best = &slots[i];
 		}
 	}
+	return best;
+}
+
+/* False: no room. */
+static bool piece_put(struct kve_values *vc, const struct kve_value_head *head, const void *bytes, u64 limit,
+		      bool push)
+{
+	u64 hash = hash_of(head), tag = tag_of(vc, hash), *slots = bucket_make(vc, hash), *slot, word;
+	struct kve_value_queue *q;
+
+	if (!slots)
+		return false;
+	slot = slot_find(vc, slots, tag, head);
+	if (slot && !word_is_ghost(kvp_load(slot)))
+		return true;
+	q = &vc->queue[slot ? MAIN : SMALL];
+	if (!queue_has_room(vc, q, entry_bytes(head->bytes))) {
+		/* Its own chunk, and one to move to. */
+		if (!push && vc->bytes + 2 * CHUNK > limit)
+			return false;
+		evict(vc, limit - 2 * CHUNK);
+		if (!queue_has_room(vc, q, entry_bytes(head->bytes)) && !chunk_take(vc, q))
+			return false;
+	}
+	word = tag | entry_append(vc, q, head, bytes);
+	/* Emptying chunks has changed the bucket, perhaps. */
+	slot = slot_find(vc, slots, tag, head);
+	if (!slot)
+		slot = slot_choose(slots);
+	kvp_store_release(slot, word);
+	return true;
 }
 
 /* What the frames do not use, a quarter of the cache at least. */
@@ -108,55 +439,54 @@ static u64 values_limit(const struct kv_db *db)
 	return KVF_MAX(db->values.limit, all > frames ? all - frames : 0);
 }
 
-/* Frames have taken what values had. */
-void kve_values_yield(struct kv_db *db)
-{
-	if (kvp_load(&db->values.bytes) > values_limit(db))
-		kve_values_shrink(db, YIELD_BYTES);
-}
-
 void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes, bool push)
 {
 	struct kve_values *vc = &db->values;
-	u32 len = le32_to_cpu(ref->payload_len), bucket;
-	struct kve_value *v, *old;
+	struct kve_value_head head;
 	u64 limit;
 
-	if (sizeof(*v) + (u64)len > vc->limit / 8)
+	head_of(ref, &head);
+	if (head.len > vc->limit / 8)
 		return;
 	limit = values_limit(db);
-	if (!push && kvp_load(&vc->bytes) + sizeof(*v) + len > limit)
-		return;
-	v = kvp_alloc(sizeof(*v) + len, 0);
-	if (!v)
-		return;
-	v->place = place_of(ref);
-	v->gen = le32_to_cpu(ref->segment_gen);
-	v->lsn = le64_to_cpu(ref->lsn);
-	v->len = len;
-	v->hot = false;
-	memcpy(v->bytes, bytes, len);
-	bucket = bucket_of(vc, v->place);
 	kvp_mutex_lock(&vc->lock);
-	evict(vc, limit - sizeof(*v) - len);
-	for (old = vc->bucket[bucket]; old; old = old->next)
-		if (old->place == v->place && old->gen == v->gen)
-			break;
-	if (!old && vc->bytes + sizeof(*v) + len <= limit) {
-		v->next = vc->bucket[bucket];
-		vc->bucket[bucket] = v;
-		kvp_store(&vc->bytes, vc->bytes + sizeof(*v) + len);
-		v = NULL;
-	}
+	while (piece_put(vc, &head, (const u8 *)bytes + head.piece * PIECE, limit, push) && head_next(&head))
+		;
 	kvp_mutex_unlock(&vc->lock);
-	kvp_free(v);
+}
+
+/* ---- giving back ---------------------------------------------------------------------------------- */
+
+/* Give memory to the system for so many bytes that chunks have left in the arena. */
+#define IDLE_MIN (256ull << 10)
+#define IDLE_MAX (4ull << 20)
+
+static void give_back(struct kve_values *vc, u64 target, u64 idle_most)
+{
+	bool trim;
+
+	kvp_mutex_lock(&vc->lock);
+	evict(vc, target);
+	trim = vc->idle > idle_most;
+	if (trim)
+		vc->idle = 0;
+	kvp_mutex_unlock(&vc->lock);
+	if (trim)
+		kvp_arena_trim(vc->arena);
+}
+
+/* Frames have taken what values had. */
+void kve_values_yield(struct kv_db *db)
+{
+	u64 limit = values_limit(db), idle = db->cache_bytes / 16;
+
+	if (kvp_load(&db->values.bytes) > limit)
+		give_back(&db->values, limit - CHUNK, KVF_MIN(KVF_MAX(idle, IDLE_MIN), IDLE_MAX));
 }
 
 void kve_values_shrink(struct kv_db *db, u64 bytes)
 {
-	struct kve_values *vc = &db->values;
+	u64 have = kvp_load(&db->values.bytes);
 
-	kvp_mutex_lock(&vc->lock);
-	evict(vc, vc->bytes > bytes ? vc->bytes - bytes : 0);
-	kvp_mutex_unlock(&vc->lock);
+	give_back(&db->values, have > bytes ? have - bytes : 0, 0);
 }

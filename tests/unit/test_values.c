@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * test_values.c - the cache of separated values: what it takes for the same value, long values, what stays
+ * when everything is looked at once, giving memory back, readers beside inserts and evictions, and the
+ * memory of a whole volume.
+ *
+ * All but the last work on the cache itself, with refs made up: bytes follow from the ref, so whatever a
+ * hit returns can be judged. Meant for -fsanitize=thread as well. Row M2, planted bug values-no-validation.
+ */
+#include "tests/unit/volume.h"
+
+#include "engine/kve.h"
+
+#include <pthread.h>
+
+#define LEN_MAX 40000u
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SLOW 1 /* and memory is not what the program asks for */
+#else
+#define SLOW 0
+#endif
+
+/* Number n stands for a value; its length follows from it. */
+static struct kvf_value_ref ref_of(uint32_t n, uint32_t len)
+{
+	struct kvf_value_ref ref = {
+		.segment = cpu_to_le32(8 + n / 1000),
+		.segment_gen = cpu_to_le32(n % 3),
+		.offset = cpu_to_le32(n % 1000 * 4096),
+		.lsn = cpu_to_le64(n + 77),
+		.payload_len = cpu_to_le32(len),
+	};
+
+	return ref;
+}
+
+static void bytes_of(uint32_t n, uint32_t len, uint8_t *out)
+{
+	uint64_t x = n;
+	uint32_t i;
+
+	for (i = 0; i + 8 <= len; i += 8) {
+		x = x * 6364136223846793005ull + 1442695040888963407ull;
+		memcpy(out + i, &x, 8);
+	}
+	for (; i < len; i++)
+		out[i] = (uint8_t)(n + i);
+}
+
+static void insert(kv_db *db, uint32_t n, uint32_t len, bool push)
+{
+	struct kvf_value_ref ref = ref_of(n, len);
+	uint8_t bytes[LEN_MAX];
+
+	bytes_of(n, len, bytes);
+	kve_values_put(db, &ref, bytes, push);
+}
+
+/* Is it there? Then it must be right. */
+static bool look(kv_db *db, uint32_t n, uint32_t len)
+{
+	struct kvf_value_ref ref = ref_of(n, len);
+	uint8_t got[LEN_MAX], want[LEN_MAX];
+
+	if (!kve_values_get(db, &ref, got))
+		return false;
+	bytes_of(n, len, want);
+	must(!memcmp(got, want, len));
+	return true;
+}
+
+static uint32_t count_in(kv_db *db, uint32_t from, uint32_t to, uint32_t len)
+{
+	uint32_t n, found = 0;
+
+	for (n = from; n < to; n++)
+		found += look(db, n, len);
+	return found;
+}
+
+static void cache_8m(kv_options *opt)
+{
+	opt->cache_bytes = 8u << 20;
+}
+
+static void cache_1m(kv_options *opt)
+{
+	opt->cache_bytes = 1u << 20;
+}
+
+/* ---- one thread ---------------------------------------------------------------------------------- */
+
+START_TEST(only_the_same)
+{
+	static const uint32_t lens[] = { 1, 15, 16, 600, 4063, 4064, 4065, 8128, 8129, 20000, LEN_MAX };
+	struct kvf_value_ref ref;
+	uint8_t out[LEN_MAX + 16];
+	struct volume v;
+	uint32_t i;
+
+	volume_make(&v, MEM_DEFAULT, cache_8m);
+	for (i = 0; i < 11; i++) {
+		must(!look(v.db, i, lens[i]));
+		insert(v.db, i, lens[i], true);
+		insert(v.db, i, lens[i], true);
+		must(look(v.db, i, lens[i]));
+		ref = ref_of(i, lens[i]);
+		ref.lsn = cpu_to_le64(le64_to_cpu(ref.lsn) + 1);
+		must(!kve_values_get(v.db, &ref, out));
+		ref = ref_of(i, lens[i]);
+		ref.segment_gen = cpu_to_le32(le32_to_cpu(ref.segment_gen) + 1);
+		must(!kve_values_get(v.db, &ref, out));
+		ref = ref_of(i, lens[i]);
+		ref.offset = cpu_to_le32(le32_to_cpu(ref.offset) + 16);
+		must(!kve_values_get(v.db, &ref, out));
+		ref = ref_of(i, lens[i] + 1);
+		must(!kve_values_get(v.db, &ref, out));
+		must(look(v.db, i, lens[i]));
+	}
+	volume_end(&v);
+}
+END_TEST
+
+/* Hot values stay while ten times what fits passes; another hot set then takes their place. */
+START_TEST(a_pass_pushes_nothing_out)
+{
+	uint32_t len = _i ? 9000 : 1000, fits, hot, n, round;
+	struct volume v;
+
+	volume_make(&v, MEM_DEFAULT, cache_8m);
+	fits = (uint32_t)(v.db->cache_bytes / (len + 50));
+	hot = fits / 2;
+	for (n = 0; n < hot; n++)
+		insert(v.db, n, len, true);
+	must(count_in(v.db, 0, hot, len) == hot);
+	for (n = hot; n < hot + 10 * fits; n++)
+		if (!look(v.db, n, len))
+			insert(v.db, n, len, true);
+	ck_assert_uint_ge(count_in(v.db, 0, hot, len), hot * 90 / 100);
+	/* The pass of a cursor, which does not even do that. */
+	for (n = hot; n < hot + 10 * fits; n++)
+		if (!look(v.db, n, len))
+			insert(v.db, n, len, false);
+	ck_assert_uint_ge(count_in(v.db, 0, hot, len), hot * 90 / 100);
+	for (round = 0; round < 20; round++)
+		for (n = 500000; n < 500000 + hot; n++)
+			if (!look(v.db, n, len))
+				insert(v.db, n, len, true);
+	ck_assert_uint_ge(count_in(v.db, 500000, 500000 + hot, len), hot * 90 / 100);
+	must(v.db->values.bytes <= v.db->cache_bytes);
+	volume_end(&v);
+}
+END_TEST
+
+/* What is looked at all the time gives way too when the memory is wanted, and at once. */
+START_TEST(hot_ones_give_way)
+{
+	struct volume v;
+	uint32_t n, fits, round;
+	uint64_t had;
+
+	volume_make(&v, MEM_DEFAULT, cache_8m);
+	fits = (uint32_t)(v.db->cache_bytes / 1050);
+	for (n = 0; n < fits * 3 / 4; n++)
+		insert(v.db, n, 1000, true);
+	for (round = 0; round < 4; round++)
+		count_in(v.db, 0, fits * 3 / 4, 1000);
+	had = v.db->values.bytes;
+	kve_values_shrink(v.db, had / 4 * 3);
+	must(v.db->values.bytes <= had / 4 + 32768);
+	n = count_in(v.db, 0, fits * 3 / 4, 1000);
+	must(n > 0 && n <= fits / 4);
+	kve_values_shrink(v.db, ~0ull);
+	must(count_in(v.db, 0, fits * 3 / 4, 1000) == 0);
+	insert(v.db, 1, 1000, true);
+	must(look(v.db, 1, 1000));
+	volume_end(&v);
+}
+END_TEST
+
+/* No memory: then nothing is kept, and nothing breaks. */
+START_TEST(works_without_memory)
+{
+	struct volume v;
+	uint32_t n, nth;
+
+	for (nth = 1; nth < 12; nth++) {
+		volume_make(&v, MEM_DEFAULT, cache_1m);
+		kvp_alloc_fail(nth, nth % 2);
+		for (n = 0; n < 3000; n++) {
+			insert(v.db, n, 100 + n % 9000, true);
+			look(v.db, n / 2, 100 + n / 2 % 9000);
+		}
+		kvp_alloc_fail(0, false);
+		insert(v.db, 1, 1000, true);
+		must(look(v.db, 1, 1000));
+		volume_end(&v);
+	}
+}
+END_TEST
+
+/* ---- many threads ---------------------------------------------------------------------------------- */
+
+#define VALUES 3000u /* several times what 1 MiB holds */
+
+struct world {
+	struct volume v;
+	uint32_t steps;
+	uint64_t hits, misses;
+};
+
+static uint32_t len_of(uint32_t n)
+{
+	return n % 4 ? 3000 + n % 1000 : 300 + n % 2000;
+}
+
+static void *reader(void *arg)
+{
+	struct world *w = arg;
+	uint64_t hits = 0, misses = 0;
+	uint32_t i, n, seed = (uint32_t)(uintptr_t)&i;
+
+	for (i = 0; i < w->steps; i++) {
+		seed = seed * 1664525 + 1013904223;
+		/* Some of them more often, so that there are hot ones. */
+		n = (seed >> 8) % (i % 2 ? VALUES : VALUES / 16);
+		if (look(w->v.db, n, len_of(n))) {
+			hits++;
+		} else {
+			misses++;
+			insert(w->v.db, n, len_of(n), i % 16 != 0);
+		}
+	}
+	__atomic_add_fetch(&w->hits, hits, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&w->misses, misses, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+static void *shrinker(void *arg)
+{
+	struct world *w = arg;
+	uint32_t i, n;
+
+	for (i = 0; i < w->steps / 100; i++) {
+		for (n = i * 50; n < i * 50 + 50; n++)
+			insert(w->v.db, VALUES + n, len_of(n), true);
+		if (i % 10 == 0)
+			kve_values_shrink(w->v.db, kvp_load(&w->v.db->values.bytes) / 4 * 3);
+	}
+	return NULL;
+}
+
+START_TEST(readers_beside_eviction)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	pthread_t threads[6];
+	unsigned int i;
+
+	volume_make(&w->v, MEM_DEFAULT, cache_1m);
+	w->steps = SLOW || getenv("KV_TEST_QUICK") ? 20000 : 200000;
+	for (i = 0; i < 6; i++)
+		must(!pthread_create(&threads[i], NULL, i ? reader : shrinker, w));
+	for (i = 0; i < 6; i++)
+		must(!pthread_join(threads[i], NULL));
+	must(w->hits > w->steps / 4 && w->misses > w->steps / 4);
+	must(w->v.db->values.bytes <= w->v.db->cache_bytes);
+	volume_end(&w->v);
+	free(w);
+}
+END_TEST
+
+/* ---- the whole volume ------------------------------------------------------------------------------ */
+
+/* Bytes that this process shares with nobody. */
+static uint64_t private_bytes(void)
+{
+	FILE *f = fopen("/proc/self/smaps_rollup", "r");
+	uint64_t sum = 0, kib;
+	char line[200];
+
+	must(f);
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "Private_Clean: %lu", &kib) == 1 ||
+		    sscanf(line, "Private_Dirty: %lu", &kib) == 1)
+			sum += kib << 10;
+	fclose(f);
+	return sum;
+}
+
+static void memory_check(kv_db *db, uint64_t before)
+{
+	uint64_t now = private_bytes() - before;
+
+	if (now > db->cache_bytes + (16u << 20))
+		ck_abort_msg("%llu KiB of private memory: frames and shadows %llu, values %llu and %llu idle",
+			     now / 1024ull, kve_frames_bytes(db) / 1024, db->values.bytes / 1024,
+			     db->values.idle / 1024);
+}
+
+static void volume_load(struct volume *v, uint64_t cache, uint64_t before)
+{
+	uint8_t value[LEN_MAX], got[LEN_MAX], want[LEN_MAX];
+	uint32_t key, step, len, seed = 1, keys = (uint32_t)(3 * cache / 4000);
+	size_t n;
+	int err;
+
+	for (step = 0; step < 8 * keys; step++) {
+		seed = seed * 1664525 + 1013904223;
+		key = (seed >> 8) % keys;
+		len = key % 50 ? 600 + key % 3000 : key % LEN_MAX;
+		err = kv_get_into(v->db, NULL, &key, sizeof(key), got, sizeof(got), &n);
+		must(!err || err == KV_E_NOTFOUND);
+		bytes_of(key, len, want);
+		must(err || (n == len && !memcmp(got, want, n)));
+		memcpy(value, want, len);
+		if (err || step % 8 == 0)
+			ok(kv_put(v->db, NULL, &key, sizeof(key), value, len, KV_MEMORY));
+		/* Small ones, so that the frames take back what values have taken. */
+		key = ~step;
+		if (step > 4 * keys)
+			ok(kv_put(v->db, NULL, &key, sizeof(key), value, 300, KV_MEMORY));
+		if (step % 1000 == 0)
+			memory_check(v->db, before);
+	}
+}
+
+START_TEST(memory_is_bounded)
+{
+	static const uint64_t limits[] = { 8u << 20, 64u << 20 };
+	kv_options opt = KV_OPTIONS_INIT;
+	char path[] = "/tmp/kvs-values.XXXXXX";
+	uint64_t before;
+	struct volume v = { .world = FILE_DEFAULT };
+
+	if (SLOW)
+		return;
+	close(mkstemp(path));
+	opt.cache_bytes = limits[_i];
+	opt.flags = KV_OPEN_CREATE;
+	before = private_bytes();
+	ok(kv_open(path, &opt, &v.db));
+	volume_load(&v, limits[_i], before);
+	must(v.db->values.bytes > limits[_i] / 5);
+	ok(kv_close(v.db));
+	unlink(path);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("values");
+	TCase *t = tcase_create("values");
+
+	tcase_set_timeout(t, 400); /* a sanitizer on a busy machine */
+	tcase_add_test(t, only_the_same);
+	tcase_add_loop_test(t, a_pass_pushes_nothing_out, 0, 2);
+	tcase_add_test(t, hot_ones_give_way);
+	tcase_add_test(t, works_without_memory);
+	tcase_add_test(t, readers_beside_eviction);
+	tcase_add_loop_test(t, memory_is_bounded, 0, 2);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+int main(void)
+{
+	SRunner *r = srunner_create(suite());
+	int failed;
+
+	srunner_run_all(r, CK_ENV);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
