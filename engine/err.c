@@ -41,8 +41,9 @@ int kve_degrade(struct kv_db *db, int code, const char *fmt, ...)
 
 	kvp_mutex_lock(&db->state);
 	if (!db->degraded) {
-		db->degraded = code;
+		/* Whoever sees the code may read the reason. */
 		kvp_snprintf(db->reason, sizeof(db->reason), "%s: %s", kvf_err_text(code), text);
+		kvp_store_release(&db->degraded, code);
 		e = &db->sb.errors[le32_to_cpu(db->sb.errors_nr) % KVF_ERRORS];
 		e->time = cpu_to_le64(kvp_now_ns() / 1000000000);
 		e->code = cpu_to_le32(code);
@@ -79,7 +80,7 @@ int kve_enter(struct kv_db *db, bool write)
 		return 0;
 	if (db->read_only)
 		return -KVE_read_only;
-	degraded = kvp_load(&db->degraded);
+	degraded = kvp_load_acquire(&db->degraded);
 	if (kvp_unlikely(degraded))
 		return kve_fail(db, KVE_degraded, "%s", db->reason);
 	return 0;
