@@ -222,8 +222,9 @@ static int put_large(kv_db *db, kv_tree *tree, const void *key, size_t key_len, 
 	return kv_writer_commit(w, flags);
 }
 
-int kv_put(kv_db *db, kv_tree *tree, const void *key, size_t key_len, const void *value, size_t value_len,
-	   uint32_t flags)
+/* ticket: not waited for. */
+static int put(kv_db *db, kv_tree *tree, const void *key, size_t key_len, const void *value, size_t value_len,
+	       u32 flags, kv_ticket *ticket)
 {
 	struct kve_op op = { .kind = KVF_RECORD_PUT, .key = key, .value = value };
 	int err = kve_enter(db, true);
@@ -234,21 +235,39 @@ int kv_put(kv_db *db, kv_tree *tree, const void *key, size_t key_len, const void
 		err = kve_flags_check(db, flags, KV_PUT_NEW | KV_PUT_REPLACE);
 	if (!err && !value && value_len)
 		err = -KVE_invalid;
+	if (!err && ticket)
+		err = kve_ticket_begin(db, &flags);
 	if (err)
 		return kve_return(db, err);
-	if (value_len > db->geo.chunk_bytes)
-		return put_large(db, tree, key, key_len, value, value_len, flags);
+	if (value_len > db->geo.chunk_bytes) {
+		err = put_large(db, tree, key, key_len, value, value_len, flags);
+		return err || !ticket ? err : kv_sync_async(db, ticket);
+	}
 	if (!value)
 		op.value = key; /* never read */
 	op.tree = kve_tree_of(db, tree);
 	op.key_len = (u32)key_len;
 	op.value_len = (u32)value_len;
-	err = kve_commit(db, &op, 1, flags);
+	err = kve_commit_ticket(db, &op, 1, flags, ticket);
 	kvp_count_add(&db->puts, 1);
 	return kve_return(db, err);
 }
 
-int kv_del(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint32_t flags)
+int kv_put(kv_db *db, kv_tree *tree, const void *key, size_t key_len, const void *value, size_t value_len,
+	   uint32_t flags)
+{
+	return put(db, tree, key, key_len, value, value_len, flags, NULL);
+}
+
+int kv_put_async(kv_db *db, kv_tree *tree, const void *key, size_t key_len, const void *value,
+		 size_t value_len, uint32_t flags, kv_ticket *t)
+{
+	kv_ticket own;
+
+	return put(db, tree, key, key_len, value, value_len, flags, t ? t : &own);
+}
+
+static int del(kv_db *db, kv_tree *tree, const void *key, size_t key_len, u32 flags, kv_ticket *ticket)
 {
 	struct kve_op op = { .kind = KVF_RECORD_DELETE, .key = key, .value = key };
 	int err = kve_enter(db, true);
@@ -257,13 +276,28 @@ int kv_del(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint32_t f
 		err = kve_key_check(db, key, key_len);
 	if (!err)
 		err = kve_flags_check(db, flags, 0);
+	if (!err && ticket)
+		err = kve_ticket_begin(db, &flags);
 	if (err)
 		return kve_return(db, err);
 	op.tree = kve_tree_of(db, tree);
 	op.key_len = (u32)key_len;
-	err = op.tree->dropped ? -KVE_no_tree : kve_commit(db, &op, 1, (flags & 0xf) | KV_PUT_REPLACE);
+	err = op.tree->dropped ? -KVE_no_tree :
+	      kve_commit_ticket(db, &op, 1, (flags & 0xf) | KV_PUT_REPLACE, ticket);
 	kvp_count_add(&db->dels, 1);
 	return kve_return(db, err);
+}
+
+int kv_del(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint32_t flags)
+{
+	return del(db, tree, key, key_len, flags, NULL);
+}
+
+int kv_del_async(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint32_t flags, kv_ticket *t)
+{
+	kv_ticket own;
+
+	return del(db, tree, key, key_len, flags, t ? t : &own);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */

@@ -124,7 +124,8 @@ void kv_batch_clear(kv_batch *b)
 	b->used = 0;
 }
 
-int kv_batch_commit(kv_batch *b, uint32_t flags)
+/* ticket: not waited for. */
+static int commit(kv_batch *b, u32 flags, kv_ticket *ticket)
 {
 	struct kv_db *db = b->db;
 	struct kve_op *ops;
@@ -133,6 +134,10 @@ int kv_batch_commit(kv_batch *b, uint32_t flags)
 
 	if (!err)
 		err = kve_flags_check(db, flags, 0);
+	if (!err && ticket) {
+		*ticket = 0;
+		err = kve_ticket_begin(db, &flags);
+	}
 	/* A PUT is checked again under the writer lock; to delete from a dropped tree is harmless. */
 	for (i = 0; !err && i < b->nr; i++)
 		if (kvp_load(&b->items[i].tree->dropped))
@@ -150,11 +155,23 @@ int kv_batch_commit(kv_batch *b, uint32_t flags)
 		ops[i].value = b->buf + b->items[i].value;
 		ops[i].value_len = b->items[i].value_len;
 	}
-	err = kve_commit(db, ops, b->nr, flags & 0xf);
+	err = kve_commit_ticket(db, ops, b->nr, flags & 0xf, ticket);
 	kvp_free(ops);
 	if (!err)
 		kv_batch_clear(b);
 	return kve_return(db, err);
+}
+
+int kv_batch_commit(kv_batch *b, uint32_t flags)
+{
+	return commit(b, flags, NULL);
+}
+
+int kv_batch_commit_async(kv_batch *b, uint32_t flags, kv_ticket *t)
+{
+	kv_ticket own;
+
+	return commit(b, flags, t ? t : &own);
 }
 
 void kv_batch_free(kv_batch *b)

@@ -47,6 +47,7 @@ static struct kv_db *db_new(struct kvp_dev *dev, const kv_options *opt)
 	kvp_mutex_init(&db->cache.lock, "cache", KVE_RANK_CACHE);
 	kvp_mutex_init(&db->values.lock, "values", KVE_RANK_CACHE);
 	kve_log_init(db);
+	kve_tickets_init(db);
 	db->next_tree = KVF_TREE_USER;
 	db->next_object = 1;
 	return db;
@@ -70,6 +71,7 @@ static void trees_free(struct kv_db *db)
 /* Nothing is written. The device is the caller's. */
 static void db_free(struct kv_db *db)
 {
+	kve_tickets_exit(db);
 	kve_worker_stop(db);
 	kve_recover_exit(db);
 	trees_free(db);
@@ -428,6 +430,7 @@ int kve_close(struct kv_db *db)
 		return -KVE_forked;
 	if (db->readers || kvp_load(&db->handles))
 		return kve_fail(db, KVE_in_use, "cursors, read transactions, batches or streams are open");
+	kve_tickets_finish(db);
 	kve_worker_stop(db);
 	err = db_finish(db);
 	db_free(db);

@@ -262,6 +262,17 @@ struct kve_values {
 	u64 limit; /* bytes that values may have whatever frames need */
 };
 
+/* Tickets of changes that are to become durable: sync lock; see ticket.c. */
+struct kve_listener;
+struct kve_tickets {
+	u64 asked; /* the highest ticket ever given */
+	struct kve_listener *first, *last; /* ascending by ticket; last: while there is a first */
+	struct kvp_thread *thread;
+	struct kvp_cond wake;
+	bool idle, stop; /* of the thread */
+	bool telling;	 /* a thread calls back */
+};
+
 struct kv_db {
 	struct kvp_dev *dev;
 	struct kvf_geometry geo;
@@ -283,6 +294,7 @@ struct kv_db {
 	struct kvp_gate writer;
 	struct kvp_rwsem tree_lock;
 	struct kve_log log;
+	struct kve_tickets tickets;
 	struct kve_space space;
 	struct kve_cache cache;
 	struct kve_values values;
@@ -760,6 +772,8 @@ int kve_tree_gone(struct kv_db *db, struct kv_tree *t);
 
 /* Commit: all or nothing. durability 0: the volume's. Takes the writer lock unless held. */
 int kve_commit(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags);
+/* The same, not waiting until it is durable: ticket says when. After kve_ticket_begin(). */
+int kve_commit_ticket(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, kv_ticket *ticket);
 /* One change beside others. Without a worker after kve_credits. -KVE_restart: nothing has happened, do it the
  * other way. */
 int kve_commit_single(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe);
@@ -776,6 +790,18 @@ int kve_key_check(struct kv_db *db, const void *key, size_t len);
 int kve_flags_check(struct kv_db *db, u32 flags, u32 allowed);
 /* Decide how a PUT is stored. */
 bool kve_separate(const struct kv_db *db, u32 key_len, u32 value_len);
+
+/* ---- ticket.c -------------------------------------------------------------------------------- */
+
+void kve_tickets_init(struct kv_db *db);
+/* Closing: what is pending becomes durable, or fails; all that listen are told. */
+void kve_tickets_finish(struct kv_db *db);
+/* Nobody is told any more. */
+void kve_tickets_exit(struct kv_db *db);
+/* Before a change that is not waited for: its durability when it returns; the thread that will sync it. */
+int kve_ticket_begin(struct kv_db *db, u32 *flags);
+/* There is a ticket of this number now. */
+void kve_ticket_ask(struct kv_db *db, u64 lsn);
 
 /* ---- checkpoint.c ---------------------------------------------------------------------------- */
 

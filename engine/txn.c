@@ -294,7 +294,7 @@ int kve_commit_locked(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u
 	u32 doomed = 0;
 	int err;
 
-	if (kvp_load(&db->degraded))
+	if (kvp_load_acquire(&db->degraded))
 		return kve_fail(db, KVE_degraded, "%s", db->reason);
 	err = kve_super_mark(db);
 	if (!err)
@@ -335,6 +335,11 @@ static int commit_once(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, 
 
 int kve_commit(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags)
 {
+	return kve_commit_ticket(db, ops, nr, flags, NULL);
+}
+
+int kve_commit_ticket(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, kv_ticket *ticket)
+{
 	int err, i;
 	u64 lsn = 0;
 
@@ -345,7 +350,11 @@ int kve_commit(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags)
 		if (!err)
 			err = commit_once(db, ops, nr, flags, &lsn);
 	}
-	if (!err && kve_durability(db, flags) == KV_SYNCED)
+	if (!err && ticket) {
+		*ticket = lsn;
+		kve_ticket_ask(db, lsn);
+	} else if (!err && kve_durability(db, flags) == KV_SYNCED) {
 		err = kve_log_sync(db, lsn);
+	}
 	return err;
 }

@@ -200,6 +200,39 @@ int kv_batch_commit(kv_batch *b, uint32_t flags);
 void kv_batch_clear(kv_batch *b);
 void kv_batch_free(kv_batch *b);
 
+/* ---- durable without waiting ------------------------------------------------------------------ */
+
+/*
+ * A change that is applied and visible when the call returns, and becomes durable soon after: a ticket of
+ * this handle names when. Any number of tickets may be in flight; all that came while the medium was busy
+ * become durable together. A ticket covers every change that was made before its own, too.
+ *
+ * flags: as for the call without _async, but for KV_SYNCED; the durability says what the change survives when
+ * the call returns (0: the volume's, at most KV_KILL_SAFE). t may be NULL.
+ */
+typedef uint64_t kv_ticket;
+int kv_put_async(kv_db *db, kv_tree *tree, const void *key, size_t key_len, const void *value,
+		 size_t value_len, uint32_t flags, kv_ticket *t);
+int kv_del_async(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint32_t flags, kv_ticket *t);
+int kv_batch_commit_async(kv_batch *b, uint32_t flags, kv_ticket *t);
+/* A ticket for all changes that have returned, made by whatever call: kv_sync() that does not wait. */
+int kv_sync_async(kv_db *db, kv_ticket *t);
+/*
+ * Is it durable? Does not wait, except with KV_OPEN_NOTHREAD, where it does the work. KV_E_INDETERMINATE: a
+ * flush or a write of the log failed before; the change may or may not survive, and so may all later ones.
+ */
+int kv_durable(kv_db *db, kv_ticket t, int *durable);
+/* Returns when it is durable, or with KV_E_INDETERMINATE. */
+int kv_wait(kv_db *db, kv_ticket t);
+/*
+ * Calls fn once: err is KV_OK when t is durable, KV_E_INDETERMINATE as above. By a thread of the volume,
+ * one call at a time, of those asked for in the order of tickets; with KV_OPEN_NOTHREAD by this call,
+ * kv_durable() and kv_wait(). The last calls come from kv_close(). fn must not call into the volume, and
+ * keeps others waiting while it runs.
+ */
+typedef void (*kv_durable_fn)(void *arg, kv_ticket t, int err);
+int kv_on_durable(kv_db *db, kv_ticket t, kv_durable_fn fn, void *arg);
+
 /* ---- read transactions and cursors ------------------------------------------------------------ */
 
 /* A frozen state of the volume; does not block writers. KV_E_TOOOLD once it holds too much. */

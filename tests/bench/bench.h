@@ -45,6 +45,8 @@ struct bench_opts {
 
 struct bench_scan;
 
+#define BENCH_FLIGHT 64 /* commits on their way, at most */
+
 /*
  * A driver. open makes the store when there is none. A ctx belongs to one thread; db may be shared.
  * get copies the value out and returns its length, or -1 when there is no such key. scan starts at
@@ -65,6 +67,11 @@ struct bench_ops {
 	void (*ctx_close)(void *ctx);
 	void (*put)(void *ctx, const struct bench_pair *pair); /* one commit */
 	void (*put_batch)(void *ctx, const struct bench_pair *pairs, unsigned int nr); /* one commit */
+	/*
+	 * One commit; returns when the one BENCH_FLIGHT calls before is durable. ctx_close waits for the last
+	 * ones. NULL: the engine's best is put.
+	 */
+	void (*put_flight)(void *ctx, const struct bench_pair *pair);
 	int64_t (*get)(void *ctx, const void *key, uint32_t key_len, void *buf, uint32_t cap);
 	/*
 	 * nr <= BENCH_MGET_MAX keys of BENCH_KEY_LEN, one after the other; lens[i] as get returns it,
@@ -264,6 +271,7 @@ struct bench_workload {
 	uint32_t val_len;
 	unsigned int batch, threads;
 	bool hashed, reverse, same;
+	bool flight;   /* commits are waited for BENCH_FLIGHT later */
 	bool in_order; /* the data set is loaded in the order of its keys */
 	enum bench_pick pick;
 	struct bench_mix mix;

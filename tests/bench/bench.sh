@@ -12,8 +12,9 @@
 
 engines='kvs lmdb rocksdb leveldb bdb sqlite tkrzw wiredtiger'
 workloads='load-seq-100-b1 load-seq-100-b1000 load-rand-100-b1 load-rand-100-b1000 load-rand-1000-b1
-load-rand-1000-b1000 load-rand-4096-b1 load-rand-4096-b1000 dput-100-1t dput-100-8t dput-100-batch100
-dput-1000-1t get-uniform-1t get-uniform-2t get-zipf-1t get-zipf-2t get-1000-1t mget-32 scan-fwd scan-rev
+load-rand-1000-b1000 load-rand-4096-b1 load-rand-4096-b1000 dput-100-1t dput-100-8t dput-100-flight64
+dput-100-batch100 dput-1000-1t get-uniform-1t get-uniform-2t get-zipf-1t get-zipf-2t get-1000-1t mget-32
+scan-fwd scan-rev
 scan-100 ycsb-a-1t ycsb-a-2t ycsb-b-1t ycsb-b-2t ycsb-c-1t ycsb-c-2t ycsb-d-1t ycsb-d-2t ycsb-e-1t
 ycsb-e-2t ycsb-f-1t ycsb-f-2t churn ltm-get-1t ltm-get-8t ltm-mget-32 ltm-get-100 reopen incr-1t incr-2t-same
 incr-2t-diff cold-get'

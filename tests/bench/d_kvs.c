@@ -9,6 +9,8 @@
 struct ctx {
 	kv_db *db;
 	kv_batch *batch;
+	kv_ticket flight[BENCH_FLIGHT];
+	unsigned int next;
 };
 
 static void check(int err, const char *call)
@@ -55,7 +57,10 @@ static void *ctx_open(void *db)
 static void ctx_close(void *ctx)
 {
 	struct ctx *c = ctx;
+	unsigned int i;
 
+	for (i = 0; i < BENCH_FLIGHT; i++)
+		check(kv_wait(c->db, c->flight[i]), "kv_wait");
 	kv_batch_free(c->batch);
 	free(c);
 }
@@ -76,6 +81,15 @@ static void put_batch(void *ctx, const struct bench_pair *p, unsigned int nr)
 		check(kv_batch_put(c->batch, NULL, p[i].key, p[i].key_len, p[i].val, p[i].val_len),
 		      "kv_batch_put");
 	check(kv_batch_commit(c->batch, 0), "kv_batch_commit");
+}
+
+static void put_flight(void *ctx, const struct bench_pair *p)
+{
+	struct ctx *c = ctx;
+	kv_ticket *t = &c->flight[c->next++ % BENCH_FLIGHT];
+
+	check(kv_wait(c->db, *t), "kv_wait");
+	check(kv_put_async(c->db, NULL, p->key, p->key_len, p->val, p->val_len, 0, t), "kv_put_async");
 }
 
 static int64_t get(void *ctx, const void *key, uint32_t key_len, void *buf, uint32_t cap)
@@ -189,6 +203,7 @@ const struct bench_ops bench_kvs = {
 	.ctx_close = ctx_close,
 	.put = put,
 	.put_batch = put_batch,
+	.put_flight = put_flight,
 	.get = get,
 	.mget = mget,
 	.scan = scan,

@@ -151,6 +151,16 @@ static uint64_t op_put(struct bench_worker *w)
 	return 1;
 }
 
+static uint64_t op_put_flight(struct bench_worker *w)
+{
+	char key[BENCH_KEY_LEN];
+	struct bench_pair p = { key, w->buf, sizeof(key), w->run->wl->val_len };
+
+	next_write(w, key, w->buf);
+	w->run->ops->put_flight(w->ctx, &p);
+	return 1;
+}
+
 static uint64_t op_put_batch(struct bench_worker *w)
 {
 	static _Thread_local char keys[BATCH_KEYS][BENCH_KEY_LEN];
@@ -190,13 +200,17 @@ static void verify_writes(struct bench_run *run, void *ctx, uint64_t preload)
 void bench_timed_dput(struct bench_run *run)
 {
 	uint64_t preload = run->entries < PRELOAD ? run->entries : PRELOAD;
+	uint64_t (*op)(struct bench_worker *w) = op_put;
 	void *db, *ctx;
 
+	if (run->wl->batch == BATCH_KEYS)
+		op = op_put_batch;
+	else if (run->wl->flight && run->ops->put_flight)
+		op = op_put_flight;
 	salts = bench_zeros(run->entries);
 	run->opts.synced = true;
 	db = open_fresh(run, preload);
-	free(bench_work(run, db, run->wl->batch == BATCH_KEYS ? op_put_batch : op_put, 1,
-			run->wl->threads, run->seconds));
+	free(bench_work(run, db, op, 1, run->wl->threads, run->seconds));
 	run->ops->close(db);
 
 	db = run->ops->open(run->dir, &run->opts);

@@ -53,6 +53,8 @@ const struct bench_workload bench_workloads[] = {
 	{ "load-rand-4096-b1000", LOAD(100000, 4096, 1000, true, "the same, 1000 puts a commit") },
 	{ "dput-100-1t", DPUT(100, 1, 1, 1.2, "durable puts, one thread") },
 	{ "dput-100-8t", DPUT(100, 1, 8, 1.2, "durable puts, eight threads") },
+	{ "dput-100-flight64", DPUT(100, 1, 1, 1.2, "one thread, 64 puts on their way"),
+	  .flight = true },
 	{ "dput-100-batch100", DPUT(100, 100, 1, 1.2, "durable commits of 100 puts") },
 	{ "dput-1000-1t", DPUT(1000, 1, 1, 0.9, "durable puts, values of 1000 bytes") },
 	{ "get-uniform-1t", READ(bench_timed_get, 1, bench_floor_get, "gets, uniform") },

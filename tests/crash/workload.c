@@ -221,6 +221,43 @@ static bool op_put(struct run *r, const char *key, u32 len, u32 flags)
 	return settle(r, err, flags == KV_SYNCED, "put", key);
 }
 
+/*
+ * Two changes that are not waited for, then the ticket of the first: that one is durable, the second may be.
+ * Without a thread of its own the volume makes it durable in the call.
+ */
+static bool op_put_async(struct run *r, const char *key, u32 len)
+{
+	u8 *value = malloc(VALUE_MAX);
+	kv_ticket t[2] = { 0 };
+	u64 first = 0;
+	int err, i, durable = 1;
+
+	if (!value)
+		abort();
+	for (i = 0, err = 0; i < 2 && !err; i++) {
+		fill_value(value, len, r->o.commit + 1);
+		issue(r);
+		first = i ? first : r->o.commit;
+		oracle_put(&r->o, "main", key, strlen(key), value, len);
+		err = kv_put_async(r->db, NULL, key, strlen(key), value, len, 0, &t[i]);
+		if (!settle(r, err, false, "put async", key)) {
+			free(value);
+			return false;
+		}
+	}
+	free(value);
+	if (err)
+		return true;
+	err = first % 2 ? kv_durable(r->db, t[0], &durable) : kv_wait(r->db, t[0]);
+	if (err || !durable)
+		return (err && excused(r, err)) || wrong(r, "ticket", key, err);
+	if (r->synced < first) {
+		r->synced = first;
+		sim_mark(r->sim, MARK(MARK_SYNCED, first));
+	}
+	return true;
+}
+
 static bool op_stream(struct run *r, const char *key, u32 len)
 {
 	u8 *value = malloc(VALUE_MAX);
@@ -443,6 +480,8 @@ bool run_op(struct run *r, const struct op *op)
 	case OP_PUT_SMALL:
 		return op_put(r, key, value_size(r, 0), 0);
 	case OP_PUT_SYNCED:
+		if (op->size % 2)
+			return op_put_async(r, key, value_size(r, op->size));
 		return op_put(r, key, value_size(r, op->size), KV_SYNCED);
 	case OP_PUT_BIG:
 		return op_put(r, key, value_size(r, 1), 0);

@@ -28,7 +28,7 @@ enum op_kind {
 	OP_REOPEN,
 	OP_BASIC_NR,
 	/* more, for random histories */
-	OP_PUT_SYNCED = OP_BASIC_NR,
+	OP_PUT_SYNCED = OP_BASIC_NR, /* half of them by tickets, see workload.c */
 	OP_INC,
 	OP_TREE_DROP,
 	OP_CRASH, /* the process dies, the device lives */
