@@ -236,7 +236,7 @@ struct kve_cache {
 };
 
 /* Separated values in memory; see value_cache.c. */
-struct kve_value_chunk {
+struct kve_value_slab {
 	/* Read without a lock, never freed while the volume is open. */
 	u64 version; /* odd while nothing in it counts */
 	u8 *mem;     /* NULL: given back */
@@ -250,14 +250,14 @@ struct kve_value_queue {
 struct kve_values {
 	struct kvp_mutex lock; /* for all below, but what readers look at is stored as they expect it */
 	struct kvp_arena *arena;
-	struct kve_value_chunk *chunk; /* the first stands for none */
-	u32 chunks_max, chunks_nr;     /* descriptors, and how many were ever used */
+	struct kve_value_slab *slab; /* the first stands for none */
+	u32 slabs_max, slabs_nr;     /* descriptors, and how many were ever used */
 	u32 spare;
 	u64 **index; /* pages of buckets of slots, made as they are needed */
 	u32 index_pages;
 	u8 shift; /* log2 of the number of buckets */
 	struct kve_value_queue queue[2];
-	u64 bytes; /* memory in use: chunks and pages of the index */
+	u64 bytes; /* memory in use: slabs and pages of the index */
 	u64 idle;  /* put back to the arena, which has not given it to the system yet */
 	u64 limit; /* bytes that values may have whatever frames need */
 };

@@ -3,7 +3,7 @@
  * racy.h - named access to memory that another thread may be changing.
  *
  * Readers without a lock (node.c for pages, value_cache.c for values) read through these, and what they read
- * means nothing before the version of the frame or chunk has been validated. ThreadSanitizer does not look
+ * means nothing before the version of the frame or slab has been validated. ThreadSanitizer does not look
  * into them, as the race is meant; byte by byte, so that it does not meet it in memcmp and memcpy either.
  */
 #ifndef KVE_RACY_H

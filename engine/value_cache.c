@@ -4,30 +4,30 @@
  *
  * Only bytes that have been verified come in, and a ref names a place, a generation of its segment, an LSN
  * and a length, so an entry is never stale: what it was made from is never written again. A long value is
- * several entries, so that all fit chunks of one size.
+ * several entries, so that all fit slabs of one size.
  *
- * Entries are appended to chunks of the cache's own arena and never change there. Two queues of chunks are
+ * Entries are appended to slabs of the cache's own arena and never change there. Two queues of slabs are
  * emptied from their old ends (S3-FIFO: Yang et al., "FIFO Queues Are All You Need for Cache Eviction",
- * 2023): what is new goes to the small one, a tenth; what has been looked at again when its chunk is emptied
+ * 2023): what is new goes to the small one, a tenth; what has been looked at again when its slab is emptied
  * moves to the main one, or once more to the new end of that; the rest leaves a ghost, and if it comes
  * back while there is one, it is main at once. So a pass over everything pushes out what it brought itself.
  *
- * A hit takes no lock. The index is an array of words, eight a bucket, each with a tag, a place in a chunk
+ * A hit takes no lock. The index is an array of words, eight a bucket, each with a tag, a place in a slab
  * and how often the entry was looked at (changed by compare and swap, three times at most). A reader notes
- * the version of the chunk, sees the word still there, so that the entry is complete and of that version,
- * copies, and believes its copy if the version is the same afterwards. Whoever empties a chunk takes its
+ * the version of the slab, sees the word still there, so that the entry is complete and of that version,
+ * copies, and believes its copy if the version is the same afterwards. Whoever empties a slab takes its
  * words away, then makes the version odd, then gives the memory away; late readers find it readable
  * (kvp_reader_enter). Descriptors and pages of the index stay while the volume is open.
  *
- * Memory counts by chunks and pages of the index, and is bounded by what the frames leave of the cache, a
+ * Memory counts by slabs and pages of the index, and is bounded by what the frames leave of the cache, a
  * quarter at least. Cursors fill what is free, but push nothing out. What does not fit is just not cached.
  */
 #include "kve.h"
 #include "racy.h"
 
-#define CHUNK 32768u /* the largest that a kernel under load still finds */
+#define SLAB_BYTES 32768u /* the largest that a kernel under load still finds */
 #define WAYS 8u	     /* slots of a bucket: one cache line */
-#define PAGE_BUCKETS (CHUNK / (WAYS * (u32)sizeof(u64)))
+#define PAGE_BUCKETS (SLAB_BYTES / (WAYS * (u32)sizeof(u64)))
 #define BYTES_PER_SLOT 512u /* of the cache; the entries are mostly longer */
 
 /* In front of the bytes of an entry; multiples of ENTRY_ALIGN. */
@@ -39,31 +39,31 @@ struct kve_value_head {
 };
 #define ENTRY_ALIGN 16u
 #define HEAD ((u32)sizeof(struct kve_value_head))
-#define PIECE (CHUNK / 8 - HEAD) /* so that eight fill a chunk */
+#define PIECE (SLAB_BYTES / 8 - HEAD) /* so that eight fill a slab */
 
 enum { SMALL, MAIN };
-#define SMALL_SHARE 10u /* one in so many chunks */
-#define PATIENCE 16u	/* chunks that are emptied before more than one look is needed to stay */
+#define SMALL_SHARE 10u /* one in so many slabs */
+#define PATIENCE 16u	/* slabs that are emptied before more than one look is needed to stay */
 
-/* A slot: offset in the chunk / ENTRY_ALIGN (11 bits), chunk (24), looks (2), tag (27). 0: empty. */
-#define WORD_CHUNK_SHIFT 11
-#define WORD_CHUNKS (1u << 24)
+/* A slot: offset in the slab / ENTRY_ALIGN (11 bits), slab (24), looks (2), tag (27). 0: empty. */
+#define WORD_SLAB_SHIFT 11
+#define WORD_SLABS (1u << 24)
 #define WORD_LOOKS_SHIFT 35
 #define WORD_LOOK (1ull << WORD_LOOKS_SHIFT)
 #define WORD_LOOKS_MAX 3u
 #define WORD_LOOKS (WORD_LOOKS_MAX * WORD_LOOK)
 #define WORD_TAG_SHIFT 37
 #define WORD_TAG_BITS (64 - WORD_TAG_SHIFT)
-#define WORD_GHOST 1ull /* chunk 0: what had this tag was pushed out lately */
+#define WORD_GHOST 1ull /* slab 0: what had this tag was pushed out lately */
 
-static u32 word_chunk(u64 word)
+static u32 word_slab(u64 word)
 {
-	return (u32)(word >> WORD_CHUNK_SHIFT) & (WORD_CHUNKS - 1);
+	return (u32)(word >> WORD_SLAB_SHIFT) & (WORD_SLABS - 1);
 }
 
 static u32 word_offset(u64 word)
 {
-	return (u32)(word & ((1u << WORD_CHUNK_SHIFT) - 1)) * ENTRY_ALIGN;
+	return (u32)(word & ((1u << WORD_SLAB_SHIFT) - 1)) * ENTRY_ALIGN;
 }
 
 static u32 word_looks(u64 word)
@@ -78,7 +78,7 @@ static u64 word_tag(u64 word)
 
 static bool word_is_ghost(u64 word)
 {
-	return word && !word_chunk(word);
+	return word && !word_slab(word);
 }
 
 static u32 entry_bytes(u32 bytes)
@@ -121,7 +121,7 @@ static bool head_next(struct kve_value_head *h)
 int kve_values_init(struct kv_db *db, u64 bytes)
 {
 	struct kve_values *vc = &db->values;
-	u64 chunks;
+	u64 slabs;
 
 	vc->limit = bytes;
 	vc->shift = 9;
@@ -129,14 +129,15 @@ int kve_values_init(struct kv_db *db, u64 bytes)
 	while ((1ull << vc->shift) * WAYS < db->cache_bytes / BYTES_PER_SLOT && vc->shift < 32)
 		vc->shift++;
 	vc->index_pages = (u32)((1ull << vc->shift) / PAGE_BUCKETS);
-	chunks = db->cache_bytes / CHUNK + 2; /* one that stands for none, one to move to */
-	vc->chunks_max = (u32)KVF_MIN(chunks, (u64)WORD_CHUNKS);
-	vc->chunks_nr = 1;
+	slabs = db->cache_bytes / SLAB_BYTES + 2; /* one that stands for none, one to move to */
+	vc->slabs_max = (u32)KVF_MIN(slabs, (u64)WORD_SLABS);
+	vc->slabs_nr = 1;
 	vc->index = kvp_alloc_array(vc->index_pages, sizeof(*vc->index), KVP_ZERO);
-	vc->chunk = kvp_alloc_array(vc->chunks_max, sizeof(*vc->chunk), KVP_ZERO);
-	if (!vc->index || !vc->chunk)
+	vc->slab = kvp_alloc_array(vc->slabs_max, sizeof(*vc->slab), KVP_ZERO);
+	if (!vc->index || !vc->slab)
 		return -KVE_no_memory;
-	return kvp_arena_create(&vc->arena, CHUNK, ((size_t)vc->chunks_max + vc->index_pages) * CHUNK);
+	return kvp_arena_create(&vc->arena, SLAB_BYTES,
+				((size_t)vc->slabs_max + vc->index_pages) * SLAB_BYTES);
 }
 
 void kve_values_exit(struct kv_db *db)
@@ -145,7 +146,7 @@ void kve_values_exit(struct kv_db *db)
 
 	if (vc->arena)
 		kvp_arena_destroy(vc->arena);
-	kvp_free(vc->chunk);
+	kvp_free(vc->slab);
 	kvp_free(vc->index);
 	kvp_mutex_destroy(&vc->lock);
 }
@@ -165,15 +166,15 @@ static u64 *bucket_of(const struct kve_values *vc, u64 hash)
 static bool entry_copy(struct kve_values *vc, const u64 *slot, u64 word, const struct kve_value_head *want,
 		       void *out)
 {
-	struct kve_value_chunk *c = &vc->chunk[word_chunk(word)];
-	u64 version = kvp_load_acquire(&c->version);
-	const u8 *at = kvp_load(&c->mem);
+	struct kve_value_slab *s = &vc->slab[word_slab(word)];
+	u64 version = kvp_load_acquire(&s->version);
+	const u8 *at = kvp_load(&s->mem);
 	struct kve_value_head head;
 	bool sloppy = KVP_BUG("values-no-validation");
 
-	if (!at || (version & 1 && !sloppy) || word_offset(word) + entry_bytes(want->bytes) > CHUNK)
+	if (!at || (version & 1 && !sloppy) || word_offset(word) + entry_bytes(want->bytes) > SLAB_BYTES)
 		return false;
-	/* Still in the index, so in that version of the chunk the entry is complete. */
+	/* Still in the index, so in that version of the slab the entry is complete. */
 	if ((kvp_load_acquire(slot) ^ word) & ~WORD_LOOKS)
 		return false;
 	at += word_offset(word);
@@ -182,7 +183,7 @@ static bool entry_copy(struct kve_values *vc, const u64 *slot, u64 word, const s
 		return false;
 	kve_racy_copy(out, at + HEAD, want->bytes);
 	kvp_fence_acquire();
-	return kvp_load(&c->version) == version || sloppy;
+	return kvp_load(&s->version) == version || sloppy;
 }
 
 static bool piece_get(struct kve_values *vc, const struct kve_value_head *want, void *out)
@@ -194,7 +195,7 @@ static bool piece_get(struct kve_values *vc, const struct kve_value_head *want, 
 	kvp_reader_enter();
 	for (i = 0; slot && !found && i < WAYS; i++, slot++) {
 		word = kvp_load_acquire(slot);
-		if (word_tag(word) != tag || !word_chunk(word))
+		if (word_tag(word) != tag || !word_slab(word))
 			continue;
 		found = entry_copy(vc, slot, word, want, out);
 		/* Written only when it changes; lost if something else changes there just now. */
@@ -218,71 +219,71 @@ bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out
 	return true;
 }
 
-/* ---- chunks: the lock ---------------------------------------------------------------------------- */
+/* ---- slabs: the lock ---------------------------------------------------------------------------- */
 
-static u32 chunk_take(struct kve_values *vc, struct kve_value_queue *q)
+static u32 slab_take(struct kve_values *vc, struct kve_value_queue *q)
 {
-	u8 *mem = vc->spare || vc->chunks_nr < vc->chunks_max ? kvp_arena_get(vc->arena) : NULL;
-	struct kve_value_chunk *c;
+	u8 *mem = vc->spare || vc->slabs_nr < vc->slabs_max ? kvp_arena_get(vc->arena) : NULL;
+	struct kve_value_slab *s;
 	u32 nr;
 
 	if (!mem)
 		return 0;
-	nr = vc->spare ? vc->spare : vc->chunks_nr++;
-	c = &vc->chunk[nr];
+	nr = vc->spare ? vc->spare : vc->slabs_nr++;
+	s = &vc->slab[nr];
 	if (nr == vc->spare)
-		vc->spare = c->next;
-	kvp_store(&c->mem, mem);
-	if (c->version & 1)
-		kve_even(&c->version);
-	c->used = c->next = 0;
+		vc->spare = s->next;
+	kvp_store(&s->mem, mem);
+	if (s->version & 1)
+		kve_even(&s->version);
+	s->used = s->next = 0;
 	if (q->nr++)
-		vc->chunk[q->newest].next = nr;
+		vc->slab[q->newest].next = nr;
 	else
 		q->oldest = nr;
 	q->newest = nr;
-	vc->idle -= KVF_MIN(vc->idle, (u64)CHUNK);
-	kvp_store(&vc->bytes, vc->bytes + CHUNK);
+	vc->idle -= KVF_MIN(vc->idle, (u64)SLAB_BYTES);
+	kvp_store(&vc->bytes, vc->bytes + SLAB_BYTES);
 	return nr;
 }
 
 /* Nothing in the index leads to it any more. */
-static void chunk_drop(struct kve_values *vc, u32 nr)
+static void slab_drop(struct kve_values *vc, u32 nr)
 {
-	struct kve_value_chunk *c = &vc->chunk[nr];
+	struct kve_value_slab *s = &vc->slab[nr];
 
-	kve_odd(&c->version);
-	kvp_arena_put(vc->arena, c->mem);
-	kvp_store(&c->mem, NULL);
-	c->next = vc->spare;
+	kve_odd(&s->version);
+	kvp_arena_put(vc->arena, s->mem);
+	kvp_store(&s->mem, NULL);
+	s->next = vc->spare;
 	vc->spare = nr;
-	vc->idle += CHUNK;
-	kvp_store(&vc->bytes, vc->bytes - CHUNK);
+	vc->idle += SLAB_BYTES;
+	kvp_store(&vc->bytes, vc->bytes - SLAB_BYTES);
 }
 
 static bool queue_has_room(const struct kve_values *vc, const struct kve_value_queue *q, u32 bytes)
 {
-	return q->nr && vc->chunk[q->newest].used + bytes <= CHUNK;
+	return q->nr && vc->slab[q->newest].used + bytes <= SLAB_BYTES;
 }
 
 /* Behind the others of its queue, where there is room: the word that leads there, looks and tag 0. */
 static u64 entry_append(struct kve_values *vc, struct kve_value_queue *q, const struct kve_value_head *head,
 			const void *bytes)
 {
-	struct kve_value_chunk *c = &vc->chunk[q->newest];
-	u8 *at = c->mem + c->used;
-	u64 word = (u64)q->newest << WORD_CHUNK_SHIFT | c->used / ENTRY_ALIGN;
+	struct kve_value_slab *s = &vc->slab[q->newest];
+	u8 *at = s->mem + s->used;
+	u64 word = (u64)q->newest << WORD_SLAB_SHIFT | s->used / ENTRY_ALIGN;
 
 	memcpy(at, head, HEAD);
 	memcpy(at + HEAD, bytes, head->bytes);
-	c->used += entry_bytes(head->bytes);
+	s->used += entry_bytes(head->bytes);
 	return word;
 }
 
 /* The slot that leads to this place, if it is still in the index. */
 static u64 *slot_at(struct kve_values *vc, const struct kve_value_head *head, u32 nr, u32 offset)
 {
-	u64 word = (u64)nr << WORD_CHUNK_SHIFT | offset / ENTRY_ALIGN, hash = hash_of(head);
+	u64 word = (u64)nr << WORD_SLAB_SHIFT | offset / ENTRY_ALIGN, hash = hash_of(head);
 	u64 *slot = bucket_of(vc, hash);
 	u32 i;
 
@@ -293,7 +294,7 @@ static u64 *slot_at(struct kve_values *vc, const struct kve_value_head *head, u3
 	return NULL;
 }
 
-/* An entry leaves its chunk: to the main queue, if it was looked at so often, or for good. */
+/* An entry leaves its slab: to the main queue, if it was looked at so often, or for good. */
 static void entry_leave(struct kve_values *vc, const struct kve_value_head *head, u64 *slot, u32 from,
 			u32 looks)
 {
@@ -301,36 +302,36 @@ static void entry_leave(struct kve_values *vc, const struct kve_value_head *head
 	u64 word = kvp_load(slot), to = 0;
 
 	if (word_looks(word) >= looks &&
-	    (queue_has_room(vc, q, entry_bytes(head->bytes)) || chunk_take(vc, q)))
+	    (queue_has_room(vc, q, entry_bytes(head->bytes)) || slab_take(vc, q)))
 		to = entry_append(vc, q, head, head + 1) | ((word & WORD_LOOKS) - WORD_LOOK);
 	else if (from == SMALL)
 		to = WORD_GHOST;
 	kvp_store_release(slot, to ? word_tag(word) | to : 0);
 }
 
-/* Empty the oldest chunk of a queue. */
-static void chunk_retire(struct kve_values *vc, u32 from, u32 looks)
+/* Empty the oldest slab of a queue. */
+static void slab_retire(struct kve_values *vc, u32 from, u32 looks)
 {
 	struct kve_value_queue *q = &vc->queue[from];
 	u32 nr = q->oldest, offset;
-	struct kve_value_chunk *c = &vc->chunk[nr];
+	struct kve_value_slab *s = &vc->slab[nr];
 	const struct kve_value_head *head;
 	u64 *slot;
 
-	q->oldest = c->next;
+	q->oldest = s->next;
 	q->nr--;
-	for (offset = 0; offset < c->used; offset += entry_bytes(head->bytes)) {
-		head = (const struct kve_value_head *)(c->mem + offset);
+	for (offset = 0; offset < s->used; offset += entry_bytes(head->bytes)) {
+		head = (const struct kve_value_head *)(s->mem + offset);
 		slot = slot_at(vc, head, nr, offset);
 		if (slot)
 			entry_leave(vc, head, slot, from, looks);
 	}
-	chunk_drop(vc, nr);
+	slab_drop(vc, nr);
 }
 
 /*
- * At most target bytes are left; one chunk more is taken meanwhile. What is looked at all the time moves
- * from chunk to chunk and frees nothing: when that has gone on for a while, more looks are asked for.
+ * At most target bytes are left; one slab more is taken meanwhile. What is looked at all the time moves
+ * from slab to slab and frees nothing: when that has gone on for a while, more looks are asked for.
  */
 static void evict(struct kve_values *vc, u64 target)
 {
@@ -342,7 +343,7 @@ static void evict(struct kve_values *vc, u64 target)
 		from = !q[MAIN].nr || q[SMALL].nr * SMALL_SHARE > q[SMALL].nr + q[MAIN].nr ? SMALL : MAIN;
 		looks = tries < PATIENCE ? 1 : tries - PATIENCE + 2;
 		before = vc->bytes;
-		chunk_retire(vc, from, looks);
+		slab_retire(vc, from, looks);
 		tries = vc->bytes < before ? 0 : tries + 1;
 	}
 }
@@ -361,7 +362,7 @@ static u64 *bucket_make(struct kve_values *vc, u64 hash)
 		for (i = 0; i < PAGE_BUCKETS * WAYS; i++)
 			kvp_store(&slots[i], 0ull);
 		kvp_store_release(page, slots);
-		kvp_store(&vc->bytes, vc->bytes + CHUNK);
+		kvp_store(&vc->bytes, vc->bytes + SLAB_BYTES);
 	}
 	return bucket_of(vc, hash);
 }
@@ -378,7 +379,7 @@ static u64 *slot_find(struct kve_values *vc, u64 *slots, u64 tag, const struct k
 			continue;
 		if (word_is_ghost(word))
 			ghost = &slots[i];
-		else if (!memcmp(vc->chunk[word_chunk(word)].mem + word_offset(word), head, HEAD))
+		else if (!memcmp(vc->slab[word_slab(word)].mem + word_offset(word), head, HEAD))
 			return &slots[i];
 	}
 	return ghost;
@@ -415,15 +416,15 @@ static bool piece_put(struct kve_values *vc, const struct kve_value_head *head, 
 		return true;
 	q = &vc->queue[slot ? MAIN : SMALL];
 	if (!queue_has_room(vc, q, entry_bytes(head->bytes))) {
-		/* Its own chunk, and one to move to. */
-		if (!push && vc->bytes + 2 * CHUNK > limit)
+		/* Its own slab, and one to move to. */
+		if (!push && vc->bytes + 2 * SLAB_BYTES > limit)
 			return false;
-		evict(vc, limit - 2 * CHUNK);
-		if (!queue_has_room(vc, q, entry_bytes(head->bytes)) && !chunk_take(vc, q))
+		evict(vc, limit - 2 * SLAB_BYTES);
+		if (!queue_has_room(vc, q, entry_bytes(head->bytes)) && !slab_take(vc, q))
 			return false;
 	}
 	word = tag | entry_append(vc, q, head, bytes);
-	/* Emptying chunks has changed the bucket, perhaps. */
+	/* Emptying slabs has changed the bucket, perhaps. */
 	slot = slot_find(vc, slots, tag, head);
 	if (!slot)
 		slot = slot_choose(slots);
@@ -457,7 +458,7 @@ void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const voi
 
 /* ---- giving back ---------------------------------------------------------------------------------- */
 
-/* Give memory to the system for so many bytes that chunks have left in the arena. */
+/* Give memory to the system for so many bytes that slabs have left in the arena. */
 #define IDLE_MIN (256ull << 10)
 #define IDLE_MAX (4ull << 20)
 
@@ -481,7 +482,7 @@ void kve_values_yield(struct kv_db *db)
 	u64 limit = values_limit(db), idle = db->cache_bytes / 16;
 
 	if (kvp_load(&db->values.bytes) > limit)
-		give_back(&db->values, limit - CHUNK, KVF_MIN(KVF_MAX(idle, IDLE_MIN), IDLE_MAX));
+		give_back(&db->values, limit - SLAB_BYTES, KVF_MIN(KVF_MAX(idle, IDLE_MIN), IDLE_MAX));
 }
 
 void kve_values_shrink(struct kv_db *db, u64 bytes)
