@@ -44,6 +44,7 @@ static struct kv_db *db_new(struct kvp_dev *dev, const kv_options *opt)
 	kvp_cond_init(&db->wake);
 	kvp_cond_init(&db->done);
 	kve_space_init(db);
+	kve_gc_init(db);
 	kvp_mutex_init(&db->cache.lock, "cache", KVE_RANK_CACHE);
 	kvp_mutex_init(&db->values.lock, "values", KVE_RANK_CACHE);
 	kve_log_init(db);
@@ -73,6 +74,7 @@ static void db_free(struct kv_db *db)
 {
 	kve_tickets_exit(db);
 	kve_worker_stop(db);
+	kve_gc_exit(db);
 	kve_recover_exit(db);
 	trees_free(db);
 	kve_image_free(db, db->scratch);
@@ -432,6 +434,7 @@ int kve_close(struct kv_db *db)
 		return kve_fail(db, KVE_in_use, "cursors, read transactions, batches or streams are open");
 	kve_tickets_finish(db);
 	kve_worker_stop(db);
+	kve_gc_stop(db);
 	err = db_finish(db);
 	db_free(db);
 	return err;

@@ -16,6 +16,7 @@
 
 /* Lock ranks, taken in ascending order. */
 enum kve_rank {
+	KVE_RANK_GC = 5,	  /* the round of garbage collection */
 	KVE_RANK_CHECKPOINT = 10, /* one checkpoint at a time; owns the system trees */
 	KVE_RANK_WRITER = 20,	  /* shared: single changes; exclusive: all others, freezing */
 	KVE_RANK_TREE = 30,	  /* frames and what links them: shared to look, exclusive to change */
@@ -108,6 +109,8 @@ struct kve_segment {
 	bool touched;	/* changed since the last freeze */
 	bool row_dirty; /* its row of the segment table must be written */
 	bool dying;	/* in a free batch as a whole */
+	bool busy;	/* LOG: GC reads it, or has just made it: not to be freed */
+	bool stuck;	/* LOG: GC could not empty it: something in it is damaged */
 	u8 row_kind;	/* what its row says */
 	u32 incarnation;
 	u64 live;	 /* LOG: bytes of records whose values are live, now */
@@ -236,6 +239,7 @@ struct kve_cache {
 };
 
 /* Separated values in memory; see value_cache.c. */
+struct kve_gc;
 struct kve_value_slab {
 	/* Read without a lock, never freed while the volume is open. */
 	u64 version; /* odd while nothing in it counts */
@@ -332,6 +336,9 @@ struct kv_db {
 	u32 handles; /* batches, writers that are open */
 
 	struct kve_patch *patches;
+	struct kvp_mutex gc_lock;
+	struct kve_gc *gc; /* GC lock; NULL: no round */
+	u64 gc_moved;	   /* atomic: bytes of records copied since opening */
 	u64 checkpoints;
 	struct kvp_count puts, gets, dels, commits;
 };
@@ -405,6 +412,8 @@ int kve_space_reap(struct kv_db *db, u64 replay_lsn, struct kve_batch_items *lis
 void kve_space_apply(struct kv_db *db, u64 oldest_intact, u64 oldest_reader);
 /* Give dead segments back to the file system. */
 void kve_space_trim(struct kv_db *db);
+/* Segments that GC may take now, the needs of the next checkpoint left aside. */
+u32 kve_space_gc_room(struct kv_db *db, u64 checkpoint);
 /* Segments run out, and a checkpoint (or the second after it) would make some free. */
 bool kve_space_reclaim_due(struct kv_db *db, bool privileged);
 /* Before the first change: find out whether the file system is full already. */
@@ -725,6 +734,8 @@ void kve_frame_unref(struct kv_db *db, struct kve_frame *f);
 /* Checkpoint, writer and tree lock: pages of frames merged away go to the batch. */
 int kve_zombies_reap(struct kv_db *db, struct kve_batch_items *list);
 void kve_mark_dirty(struct kv_db *db, struct kve_frame *f);
+/* A prepared leaf has changed: marks, and single changes are let in. Tree lock exclusive. */
+void kve_leaf_changed(struct kv_db *db, struct kve_frame *f, u64 lsn);
 /* Keep the tree's head, a frame's image for frozen generations before they change. Writer lock. */
 int kve_head_prepare(struct kv_db *db, struct kv_tree *t);
 int kve_frame_prepare(struct kv_db *db, struct kve_frame *f);
@@ -825,6 +836,15 @@ void kve_pageout_free(struct kve_pageout *po);
 int kve_dirty_each(struct kv_tree *t, u64 gen, int (*fn)(void *arg, struct kve_frame *f), void *arg);
 /* Deleted large values and dropped trees: one bounded step; 0 when nothing is left. */
 int kve_doomed_step(struct kv_db *db, bool *more);
+
+/* ---- gc.c ------------------------------------------------------------------------------------- */
+
+void kve_gc_init(struct kv_db *db);
+/* The round, if any, is given up: what was copied and not swapped is dead. Nobody else uses the volume. */
+void kve_gc_stop(struct kv_db *db);
+void kve_gc_exit(struct kv_db *db);
+/* What the next checkpoint may need to write: txn.c. */
+u64 kve_space_need(const struct kv_db *db, bool privileged);
 
 /* ---- recover.c, logscan.c ---------------------------------------------------------------------- */
 

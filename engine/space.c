@@ -235,7 +235,7 @@ static int segment_take_locked(struct kv_db *db, u8 kind, bool privileged, u32 *
 	s->live = s->live_frozen = 0;
 	s->last_lsn = 0;
 	s->incarnation = 0;
-	s->dying = false;
+	s->dying = s->busy = s->stuck = false;
 	s->used = kind == KVF_KIND_TREE;
 	s->bitmap = bitmap;
 	s->row_dirty = true;
@@ -589,7 +589,7 @@ int kve_space_reap(struct kv_db *db, u64 replay_lsn, struct kve_batch_items *lis
 	kvp_mutex_lock(&sp->lock);
 	for (i = KVF_SEG_FIRST; !err && i < sp->nr; i++) {
 		s = &sp->seg[i];
-		if (s->kind != KVF_KIND_LOG || s->dying || !(s->flags & KVF_SEGMENT_SEALED) ||
+		if (s->kind != KVF_KIND_LOG || s->dying || s->busy || !(s->flags & KVF_SEGMENT_SEALED) ||
 		    s->live_frozen || s->live || s->last_lsn >= replay_lsn)
 			continue;
 		err = kve_items_reserve(list, 1);
@@ -674,7 +674,7 @@ static bool reclaimable(const struct kve_space *sp)
 
 	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {
 		s = &sp->seg[i];
-		if (s->kind == KVF_KIND_LOG && (s->flags & KVF_SEGMENT_SEALED) && !s->live)
+		if (s->kind == KVF_KIND_LOG && (s->flags & KVF_SEGMENT_SEALED) && !s->live && !s->busy)
 			return true;
 	}
 	return false;
@@ -725,6 +725,22 @@ u64 kve_space_avail(struct kv_db *db, bool privileged)
 		pages = avail_backed(db, privileged);
 	kvp_mutex_unlock(&sp->lock);
 	return pages;
+}
+
+u32 kve_space_gc_room(struct kv_db *db, u64 checkpoint)
+{
+	struct kve_space *sp = &db->space;
+	u32 room = (u32)KVF_ROUND_DOWN(db->geo.segment - db->geo.block, db->geo.frame);
+	u64 segments, pages;
+
+	kvp_mutex_lock(&sp->lock);
+	segments = sp->host_full ? backed_free(db) : sp->free_nr + growth_left(db);
+	pages = sp->host_full ? 0 : (u64)sp->tree_nr * room;
+	kvp_mutex_unlock(&sp->lock);
+	checkpoint -= KVF_MIN(checkpoint, pages - KVF_MIN(pages, kvp_load(&sp->tree_bytes)));
+	/* One more: the log's next. */
+	checkpoint = (checkpoint + room - 1) / room + 1;
+	return segments > checkpoint ? (u32)KVF_MIN(segments - checkpoint, 1024ull) : 0;
 }
 
 void kve_space_reserve(struct kv_db *db)

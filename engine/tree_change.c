@@ -536,7 +536,7 @@ void kve_cell_dead(struct kv_db *db, const u8 *page, u32 i)
 		kve_value_dead(db, &e.ref);
 }
 
-static void changed(struct kv_db *db, struct kve_frame *f, u64 lsn)
+void kve_leaf_changed(struct kv_db *db, struct kve_frame *f, u64 lsn)
 {
 	struct kvf_page *page = (struct kvf_page *)f->page;
 
@@ -573,7 +573,7 @@ static void apply_put(struct kv_db *db, struct kve_op *op, struct kve_reserve *r
 			if (!err)
 				op->tree->head.count++;
 		}
-		changed(db, f, op->lsn);
+		kve_leaf_changed(db, f, op->lsn);
 		kve_change_end(f);
 		if (!err)
 			break;
@@ -599,7 +599,7 @@ static void apply_delete(struct kv_db *db, struct kve_op *op)
 		kve_cell_dead(db, f->page, i);
 		kve_node_remove(f->page, db->geo.frame, i);
 		op->tree->head.count--;
-		changed(db, f, op->lsn);
+		kve_leaf_changed(db, f, op->lsn);
 		kve_change_end(f);
 	}
 	if (sparse(db, f->page))

@@ -62,7 +62,7 @@ static int checkpoint_wait(struct kv_db *db)
 #define TABLE_ROW_BYTES 128u
 
 /* What the next checkpoint may need to write, with room for what one more change adds. */
-static u64 space_need(const struct kv_db *db, bool privileged)
+u64 kve_space_need(const struct kv_db *db, bool privileged)
 {
 	u64 frames = kvp_load(&db->cache.dirty), rows = kvp_load(&db->space.nr);
 
@@ -81,15 +81,15 @@ static int space_credit(struct kv_db *db, bool privileged)
 	/* Pages freed by one checkpoint are free for the second after it. */
 	for (i = 0; i < 3 && !err; i++) {
 		if (!kve_space_reclaim_due(db, privileged) &&
-		    kve_space_avail(db, privileged) >= space_need(db, privileged))
+		    kve_space_avail(db, privileged) >= kve_space_need(db, privileged))
 			return 0;
 		err = checkpoint_wait(db);
 	}
 	/* As long as what is dirty and a few pages more can be written, deleting goes on. */
 	if (!err && privileged &&
-	    kve_space_avail(db, true) >= space_need(db, true) - (KVF_DEPTH_MAX - 4) * db->geo.frame)
+	    kve_space_avail(db, true) >= kve_space_need(db, true) - (KVF_DEPTH_MAX - 4) * db->geo.frame)
 		return 0;
-	if (!err && kve_space_avail(db, privileged) < space_need(db, privileged))
+	if (!err && kve_space_avail(db, privileged) < kve_space_need(db, privileged))
 		err = kve_fail(db, KVE_no_space, "the volume is full; delete something, or enlarge it");
 	return err;
 }

@@ -288,6 +288,22 @@ int kv_sync(kv_db *db);
 /* Sync, and write the index so that opening has nothing to replay. */
 int kv_checkpoint(kv_db *db);
 
+/*
+ * Garbage collection: values that are alive move from segments with few of them to new ones, in the order
+ * of keys, until about budget bytes are moved (0: no limit) or nothing is to be won. What was emptied is
+ * free when the call returns with more 0, or after further checkpoints. Others may read and write meanwhile.
+ * Each call goes on where the last one ended. info may be NULL.
+ */
+typedef struct kv_gc_info {
+	uint64_t moved_bytes; /* by this call */
+	uint64_t left_bytes;  /* dead bytes in segments that could be emptied yet */
+	uint64_t log_bytes;   /* segments of the log, the dead and the living */
+	uint64_t live_bytes;  /* records of separated values */
+	int more;	      /* 1: another call would move more */
+	uint32_t reserved;
+} kv_gc_info;
+int kv_gc(kv_db *db, uint64_t budget_bytes, kv_gc_info *info);
+
 typedef struct kv_stat_info {
 	uint8_t uuid[16];
 	char label[33];

@@ -23,6 +23,7 @@ const struct workload_geometry workload_geometries[WORKLOAD_GEOMETRIES] = {
 static const char *const op_names[OP_NR] = {
 	"put-small", "put-big",	   "put-object", "overwrite", "delete",	    "batch", "sync",
 	"checkpoint", "tree",	   "reopen",	 "put-synced", "inc",	    "tree-drop", "crash",
+	"gc",
 };
 
 const char *op_name(unsigned int kind)
@@ -69,6 +70,7 @@ void workload_random(struct workload *w, unsigned int geo, u64 seed, unsigned in
 		OP_PUT_OBJECT, OP_OVERWRITE, OP_OVERWRITE,  OP_OVERWRITE, OP_DELETE,	OP_DELETE,
 		OP_BATCH,     OP_BATCH,	     OP_SYNC,	    OP_SYNC,	  OP_PUT_SYNCED, OP_PUT_SYNCED,
 		OP_CHECKPOINT, OP_TREE,	     OP_REOPEN,	    OP_INC,	  OP_TREE_DROP, OP_CRASH,
+		OP_GC,	      OP_GC,
 	};
 	u64 state = seed * 0x9e3779b97f4a7c15ull + 77;
 	unsigned int i;
@@ -461,6 +463,15 @@ static bool op_reopen(struct run *r)
 	return run_open(r);
 }
 
+/* What is synced does not change: a checkpoint may be part of it, or not. */
+static bool op_gc(struct run *r, const struct op *op)
+{
+	static const u64 budget[] = { 1, 1000, 4000, 0 };
+	int err = kv_gc(r->db, budget[op->size % 4], NULL);
+
+	return !err || excused(r, err) || wrong(r, "gc", "volume", err);
+}
+
 static bool op_simple(struct run *r, int err, const char *what)
 {
 	if (err)
@@ -505,6 +516,8 @@ bool run_op(struct run *r, const struct op *op)
 		return op_inc(r, op);
 	case OP_REOPEN:
 		return op_reopen(r);
+	case OP_GC:
+		return op_gc(r, op);
 	case OP_CRASH:
 		run_drop(r);
 		return run_open(r);

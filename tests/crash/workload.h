@@ -32,6 +32,7 @@ enum op_kind {
 	OP_INC,
 	OP_TREE_DROP,
 	OP_CRASH, /* the process dies, the device lives */
+	OP_GC,	  /* some steps of garbage collection */
 	OP_NR
 };
 

@@ -681,8 +681,12 @@ static bool step(struct model *m)
 		return do_get(m);
 	if (d < 940)
 		return do_cursor(m);
-	if (d < 975)
+	if (d < 970)
 		return do_read(m);
+	if (d < 975) {
+		err = kv_gc(m->db, 1 + dice(m, 1u << 20), NULL);
+		return !err || bad(m, "gc", err);
+	}
 	if (d < 985) {
 		err = kv_sync(m->db);
 		return !err || bad(m, "sync", err);

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * gc.c - garbage collection of the log: rounds, and which segments they empty.
+ *
+ * A round chooses victims, LOG segments with few live bytes, reads their live records into memory
+ * (gc_copy.c), writes these as copies to fewer cold segments, and lets the leaves refer to the copies
+ * (gc_swap.c). It goes in small steps, with anything in between: what dies meanwhile is not swapped.
+ * Then the victims have died whole, and the next checkpoint frees them as any other.
+ *
+ * Victims and new cold segments are busy for the time of a round: no checkpoint frees them. A victim that
+ * could not be emptied, because something in it is damaged, is left alone from then on.
+ */
+#include "gc.h"
+
+#define BUF_BYTES (4u << 20) /* of live records, at least a segment of them */
+
+void kve_gc_init(struct kv_db *db)
+{
+	kvp_mutex_init(&db->gc_lock, "gc", KVE_RANK_GC);
+}
+
+/* ---- a round's memory --------------------------------------------------------------------------- */
+
+static void round_free(struct kv_db *db, struct kve_gc *gc)
+{
+	if (!gc)
+		return;
+	kvp_iobuf_free(gc->segment, db->geo.segment);
+	kvp_free(gc->buf);
+	kvp_free(gc->record);
+	kvp_free(gc);
+}
+
+static int round_alloc(struct kv_db *db, u32 segments, struct kve_gc **out)
+{
+	struct kve_gc *gc = kvp_alloc(sizeof(*gc), KVP_ZERO);
+
+	if (!gc)
+		return -KVE_no_memory;
+	gc->room = KVF_MIN(segments, KVF_MAX(BUF_BYTES / db->geo.segment, 1u)) * db->geo.record_max;
+	gc->buf = kvp_alloc(gc->room, 0);
+	gc->segment = kvp_iobuf_alloc(db->geo.segment);
+	if (!gc->buf || !gc->segment) {
+		round_free(db, gc);
+		return -KVE_no_memory;
+	}
+	*out = gc;
+	return 0;
+}
+
+/* Nothing is busy any more. A victim that was read and still has live bytes is not to be read again. */
+static void round_end(struct kv_db *db, bool done)
+{
+	struct kve_gc *gc = db->gc;
+	struct kve_segment *s;
+	u32 i;
+
+	if (!gc)
+		return;
+	kvp_mutex_lock(&db->space.lock);
+	for (i = 0; i < gc->victims; i++) {
+		s = &db->space.seg[gc->victim[i]];
+		s->busy = false;
+		s->stuck = done && s->live;
+		if (KVP_BUG("gc-reuse-early") && done && !s->live && s->kind == KVF_KIND_LOG && !s->dying) {
+			s->kind = KVF_KIND_FREE;
+			s->flags = 0;
+			s->row_dirty = true;
+			db->space.free_nr++;
+		}
+	}
+	for (i = 0; i < gc->colds; i++)
+		db->space.seg[gc->cold[i]].busy = false;
+	kvp_mutex_unlock(&db->space.lock);
+	round_free(db, gc);
+	db->gc = NULL;
+}
+
+void kve_gc_stop(struct kv_db *db)
+{
+	round_end(db, false);
+}
+
+void kve_gc_exit(struct kv_db *db)
+{
+	kve_gc_stop(db);
+	kvp_mutex_destroy(&db->gc_lock);
+}
+
+/* ---- victims ------------------------------------------------------------------------------------ */
+
+struct view {
+	u64 replay_lsn, next_lsn;
+};
+
+static void view_take(struct kv_db *db, struct view *v)
+{
+	struct kve_logpos pos;
+
+	kvp_mutex_lock(&db->state);
+	v->replay_lsn = le64_to_cpu(db->sb.replay_lsn);
+	kvp_mutex_unlock(&db->state);
+	kve_log_pos(db, &pos);
+	v->next_lsn = pos.lsn;
+}
+
+/* Space lock. */
+static bool eligible(const struct kve_segment *s, const struct view *v)
+{
+	return s->kind == KVF_KIND_LOG && s->flags & KVF_SEGMENT_SEALED && s->live && !s->dying && !s->busy &&
+	       !s->stuck && s->last_lsn < v->replay_lsn;
+}
+
+/*
+ * Free space won, times the age of what is there, by the cost of reading and writing it (Rosenblum and
+ * Ousterhout, "The Design and Implementation of a Log-Structured File System", 1992). Age is log2 of LSNs.
+ */
+static u64 score(const struct kv_db *db, const struct kve_segment *s, const struct view *v)
+{
+	u64 dead = db->geo.segment - KVF_MIN(s->live, (u64)db->geo.segment), age = v->next_lsn - s->last_lsn;
+	u32 bits = 1;
+
+	for (; age > 1; age >>= 1)
+		bits++;
+	return (dead << 16) * bits / (db->geo.segment + s->live);
+}
+
+/* The best of those that fit into the rest of the buffer. Space lock. */
+static u32 best(const struct kv_db *db, const struct view *v, u64 room)
+{
+	const struct kve_space *sp = &db->space;
+	u32 i, found = KVF_NO_SEGMENT;
+	u64 most = 0, sc;
+
+	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {
+		if (!eligible(&sp->seg[i], v) || sp->seg[i].live > room)
+			continue;
+		sc = score(db, &sp->seg[i], v);
+		if (sc > most) {
+			most = sc;
+			found = i;
+		}
+	}
+	return found;
+}
+
+/* Live bytes of the victims chosen. */
+static u64 victims_choose(struct kv_db *db, struct kve_gc *gc, const struct view *v)
+{
+	u64 live = 0;
+	u32 nr;
+
+	kvp_mutex_lock(&db->space.lock);
+	while (gc->victims < KVE_GC_VICTIMS) {
+		nr = best(db, v, gc->room - live);
+		if (nr == KVF_NO_SEGMENT)
+			break;
+		live += db->space.seg[nr].live;
+		db->space.seg[nr].busy = true;
+		gc->victim[gc->victims++] = nr;
+	}
+	kvp_mutex_unlock(&db->space.lock);
+	return live;
+}
+
+/* ---- steps: GC lock ------------------------------------------------------------------------------ */
+
+/* *more is cleared when there is nothing to win. */
+static int step_begin(struct kv_db *db, bool *more)
+{
+	u32 room = kve_space_gc_room(db, kve_space_need(db, true));
+	struct view v;
+	u64 live;
+	int err;
+
+	*more = false;
+	if (!room)
+		return -KVE_no_space;
+	err = round_alloc(db, room, &db->gc);
+	if (err)
+		return err;
+	view_take(db, &v);
+	live = victims_choose(db, db->gc, &v);
+	/* A segment at least must come of it. */
+	if (live + db->geo.segment > (u64)db->gc->victims * db->geo.record_max) {
+		round_end(db, false);
+		return 0;
+	}
+	db->gc->phase = KVE_GC_READ;
+	*more = true;
+	return 0;
+}
+
+static int step_read(struct kv_db *db, struct kve_gc *gc)
+{
+	int err = kve_gc_read(db, gc, gc->victim[gc->read]);
+
+	if (!err && ++gc->read == gc->victims)
+		gc->phase = KVE_GC_WRITE;
+	return err;
+}
+
+/* Copies that would take as many segments as they free are not worth it: *more says so. */
+static int step_write(struct kv_db *db, struct kve_gc *gc, bool *more)
+{
+	u32 need = kve_gc_plan(db, gc);
+	int err;
+
+	if (need >= gc->victims || need > KVE_GC_VICTIMS) {
+		round_end(db, false);
+		*more = false;
+		return 0;
+	}
+	err = kve_gc_write(db, gc);
+	if (!err)
+		gc->phase = KVE_GC_SWAP;
+	return err;
+}
+
+static int step_swap(struct kv_db *db, struct kve_gc *gc)
+{
+	int err = 0;
+
+	if (gc->swapped < gc->nr)
+		err = kve_gc_swap(db, gc);
+	if (!err && gc->swapped >= gc->nr)
+		round_end(db, !gc->cut);
+	return err;
+}
+
+/* One step; *more: there is more to do. */
+static int gc_step(struct kv_db *db, bool *more)
+{
+	struct kve_gc *gc = db->gc;
+	int err = 0;
+
+	*more = true;
+	switch (gc ? gc->phase : KVE_GC_IDLE) {
+	case KVE_GC_IDLE:
+		return step_begin(db, more);
+	case KVE_GC_READ:
+		err = step_read(db, gc);
+		break;
+	case KVE_GC_WRITE:
+		err = step_write(db, gc, more);
+		break;
+	case KVE_GC_SWAP:
+		err = kve_credits(db, true);
+		if (!err)
+			err = step_swap(db, gc);
+		break;
+	}
+	if (err)
+		round_end(db, false);
+	return err;
+}
+
+/* ---- asked for ----------------------------------------------------------------------------------- */
+
+static void info_take(struct kv_db *db, kv_gc_info *info)
+{
+	struct kve_space *sp = &db->space;
+	struct kve_segment *s;
+	struct view v;
+	u32 i;
+
+	view_take(db, &v);
+	kvp_mutex_lock(&sp->lock);
+	info->live_bytes = sp->live_bytes;
+	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {
+		s = &sp->seg[i];
+		if (s->kind == KVF_KIND_LOG && !s->dying)
+			info->log_bytes += db->geo.segment;
+		if (s->busy || eligible(s, &v))
+			info->left_bytes += db->geo.segment - KVF_MIN(s->live, (u64)db->geo.segment);
+	}
+	kvp_mutex_unlock(&sp->lock);
+}
+
+/* What was emptied is free after the second checkpoint. */
+static int settle(struct kv_db *db)
+{
+	int err = kve_checkpoint(db, NULL, false, true);
+
+	if (!err)
+		err = kve_checkpoint(db, NULL, false, true);
+	return err ? err : kve_checkpoint(db, NULL, false, true);
+}
+
+/* Until budget bytes more are moved. */
+static int gc_run(struct kv_db *db, u64 budget, bool *more)
+{
+	u64 begin = kvp_load(&db->gc_moved);
+	int err = 0;
+
+	do {
+		kvp_mutex_lock(&db->gc_lock);
+		err = gc_step(db, more);
+		kvp_mutex_unlock(&db->gc_lock);
+		kvp_resched();
+	} while (!err && *more && kvp_load(&db->gc_moved) - begin < budget);
+	return err;
+}
+
+int kv_gc(kv_db *db, uint64_t budget, kv_gc_info *info)
+{
+	u64 moved = kvp_load(&db->gc_moved);
+	bool more = true;
+	int err = kve_enter(db, true);
+
+	if (!err) {
+		kvp_gate_close(&db->writer);
+		err = kve_super_mark(db);
+		kvp_gate_open(&db->writer);
+	}
+	/* Behind the replay position nothing is moved. */
+	if (!err && kvp_load(&db->last_ckpt_pos))
+		err = kve_checkpoint(db, NULL, false, true);
+	if (!err)
+		err = gc_run(db, budget ? budget : ~0ull, &more);
+	if (!err && !more)
+		err = settle(db);
+	if (info) {
+		memset(info, 0, sizeof(*info));
+		info_take(db, info);
+		info->moved_bytes = kvp_load(&db->gc_moved) - moved;
+		info->more = !err && more;
+	}
+	return kve_return(db, err);
+}

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * test_gc.c - garbage collection of the log: what it frees, what it keeps, what it does to those who read and
+ * write meanwhile. Crashes in every state of it: tests/crash, tests/model.
+ */
+#include <pthread.h>
+
+#include "format/kvf.h"
+#include "tests/crash/judge.h"
+#include "tests/unit/volume.h"
+
+#define KEYS 600u
+#define VALUE_MAX 2000u
+
+/* What each key holds: the number of the change that wrote it; 0: nothing. */
+struct content {
+	uint32_t salt[KEYS];
+	uint32_t next;
+	u64 rnd;
+};
+
+static uint32_t roll(struct content *c, uint32_t n)
+{
+	return (uint32_t)((rnd_next(&c->rnd) >> 33) % n);
+}
+
+static size_t key_make(char *key, uint32_t i)
+{
+	return (size_t)sprintf(key, "key-%05u", i * 7919u % 100000u);
+}
+
+static size_t value_make(struct volume *v, uint8_t *buf, uint32_t salt)
+{
+	size_t base = v->st.inline_max + 1, len = base + salt % 7 * 97 % (v->st.chunk_bytes - base);
+
+	len = len > VALUE_MAX ? VALUE_MAX : len;
+	fill_value(buf, len, salt);
+	return len;
+}
+
+static void set(struct volume *v, struct content *c, uint32_t i)
+{
+	uint8_t value[VALUE_MAX];
+	char key[32];
+	size_t key_len = key_make(key, i), len = value_make(v, value, ++c->next);
+
+	ok(kv_put(v->db, NULL, key, key_len, value, len, 0));
+	c->salt[i] = c->next;
+}
+
+static void unset(struct volume *v, struct content *c, uint32_t i)
+{
+	char key[32];
+	size_t key_len = key_make(key, i);
+
+	must_be(kv_del(v->db, NULL, key, key_len, 0), c->salt[i] ? KV_OK : KV_E_NOTFOUND);
+	c->salt[i] = 0;
+}
+
+static void verify(struct volume *v, const struct content *c)
+{
+	uint8_t want[VALUE_MAX];
+	char key[32];
+	size_t len, key_len;
+	void *value;
+	uint32_t i;
+
+	for (i = 0; i < KEYS; i++) {
+		key_len = key_make(key, i);
+		if (!c->salt[i]) {
+			must_be(kv_get(v->db, NULL, key, key_len, &value, &len), KV_E_NOTFOUND);
+			continue;
+		}
+		len = value_make(v, want, c->salt[i]);
+		expect_bytes(v, NULL, key, key_len, want, len);
+	}
+}
+
+static void fsck(struct volume *v)
+{
+	char why[512];
+
+	if (v->dev && judge_fsck(volume_bytes(v), v->dev->size, why, sizeof(why)))
+		ck_abort_msg("kvs-fsck: %s", why);
+}
+
+/* All keys, then most of them again, at random: every segment is half dead. */
+static void churn(struct volume *v, struct content *c, uint32_t changes)
+{
+	uint32_t i;
+
+	for (i = 0; i < KEYS; i++)
+		set(v, c, i);
+	for (i = 0; i < changes; i++)
+		set(v, c, roll(c, KEYS));
+	for (i = 0; i < KEYS / 10; i++)
+		unset(v, c, roll(c, KEYS));
+}
+
+static void no_thread(kv_options *opt)
+{
+	opt->flags |= KV_OPEN_NOTHREAD;
+	opt->log_level = KV_LOG_ERROR;
+}
+
+static kv_gc_info collect_all(struct volume *v, uint64_t budget)
+{
+	kv_gc_info info;
+	uint32_t calls = 0;
+
+	do {
+		ok(kv_gc(v->db, budget, &info));
+		must(++calls < 100000);
+	} while (info.more);
+	return info;
+}
+
+START_TEST(half_dead_segments_come_back)
+{
+	struct content c = { .rnd = 1 };
+	kv_stat_info before, after;
+	struct volume v;
+	kv_gc_info info;
+
+	volume_make(&v, _i, no_thread);
+	churn(&v, &c, KEYS);
+	ok(kv_checkpoint(v.db));
+	ok(kv_stat(v.db, &before));
+	info = collect_all(&v, 0);
+	must(info.moved_bytes || before.segments_log < 4);
+	ok(kv_stat(v.db, &after));
+	must(after.segments_log <= before.segments_log);
+	/* Of what is left at most a tenth is dead, and the head, its successor, a cold one not full. */
+	must(after.segments_log * (uint64_t)after.segment_bytes * 9 / 10 <=
+	     after.live_bytes * 12 / 10 + 5ull * after.segment_bytes);
+	verify(&v, &c);
+	volume_check(&v);
+	volume_reopen(&v);
+	verify(&v, &c);
+	volume_crash(&v);
+	verify(&v, &c);
+	volume_close(&v);
+	fsck(&v);
+	volume_open(&v);
+	volume_end(&v);
+}
+END_TEST
+
+/* Everything interleaved: changes, steps of GC, checkpoints, deaths, reopening. */
+START_TEST(any_order_of_steps)
+{
+	struct content c = { .rnd = 7 };
+	struct volume v;
+	uint32_t i, k;
+
+	volume_make(&v, _i, no_thread);
+	churn(&v, &c, KEYS / 2);
+	for (i = 0; i < 400; i++) {
+		switch (roll(&c, 16)) {
+		case 0:
+			ok(kv_checkpoint(v.db));
+			break;
+		case 1:
+			volume_crash(&v);
+			break;
+		case 2:
+			volume_reopen(&v);
+			break;
+		case 3: case 4:
+			unset(&v, &c, roll(&c, KEYS));
+			break;
+		case 5: case 6: case 7: case 8:
+			ok(kv_gc(v.db, 1 + roll(&c, 8192), NULL));
+			break;
+		default:
+			for (k = 0; k < 8; k++)
+				set(&v, &c, roll(&c, KEYS));
+		}
+		if (i % 50 == 0)
+			verify(&v, &c);
+	}
+	verify(&v, &c);
+	volume_check(&v);
+	volume_close(&v);
+	fsck(&v);
+	volume_open(&v);
+	verify(&v, &c);
+	volume_end(&v);
+}
+END_TEST
+
+/* A frozen state goes on showing what it showed, whatever is moved and freed. */
+START_TEST(readers_keep_their_state)
+{
+	struct content c = { .rnd = 3 }, then;
+	uint8_t want[VALUE_MAX];
+	char key[32];
+	struct volume v;
+	kv_read *r;
+	uint32_t i;
+	size_t len, got_len, key_len;
+	void *value;
+
+	volume_make(&v, _i, no_thread);
+	churn(&v, &c, KEYS);
+	ok(kv_checkpoint(v.db));
+	ok(kv_read_begin(v.db, &r));
+	then = c;
+	for (i = 0; i < 3; i++) {
+		churn(&v, &c, KEYS / 2);
+		collect_all(&v, 0);
+	}
+	for (i = 0; i < KEYS; i++) {
+		key_len = key_make(key, i);
+		if (!then.salt[i]) {
+			must_be(kv_read_get(r, NULL, key, key_len, &value, &got_len), KV_E_NOTFOUND);
+			continue;
+		}
+		len = value_make(&v, want, then.salt[i]);
+		ok(kv_read_get(r, NULL, key, key_len, &value, &got_len));
+		must(got_len == len && !memcmp(value, want, len));
+		kv_free(value);
+	}
+	kv_read_end(r);
+	verify(&v, &c);
+	volume_end(&v);
+}
+END_TEST
+
+/* ---- records on the medium ------------------------------------------------------------------------ */
+
+/* Calls fn for each record of each LOG segment that says which it is. */
+static void each_record(struct volume *v, void (*fn)(void *arg, const struct kvf_record *r, uint8_t *payload),
+			void *arg)
+{
+	uint8_t *bytes = volume_bytes(v);
+	uint32_t segment = v->st.segment_bytes, block = v->st.block_bytes, at, need;
+	struct kvf_geometry g;
+	uint64_t s;
+
+	must(!kvf_geometry_from_super(&g, (const struct kvf_super *)bytes) ||
+	     !kvf_geometry_from_super(&g, (const struct kvf_super *)(bytes + block)));
+	for (s = 3; (s + 1) * segment <= v->dev->size; s++) {
+		const struct kvf_segment_header *h = (const void *)(bytes + s * segment);
+		struct kvf_identity id = { .segment = (uint32_t)s, .segment_gen = le32_to_cpu(h->gen) };
+
+		memcpy(id.uuid, v->st.uuid, 16);
+		if (kvf_segment_header_verify(h, &id, KVF_KIND_LOG))
+			continue;
+		id.incarnation = le32_to_cpu(h->incarnation);
+		for (at = block; at + sizeof(struct kvf_record) <= segment;) {
+			struct kvf_record *r = (void *)(bytes + s * segment + at);
+
+			if (kvf_record_verify(r, segment - at, &id, at, &g, &need)) {
+				at += KVF_RECORD_ALIGN;
+				continue;
+			}
+			fn(arg, r, (uint8_t *)kvf_record_key(r) + le16_to_cpu(r->key_len));
+			at += (uint32_t)kvf_record_bytes(kvf_record_ext_len(r), le16_to_cpu(r->key_len),
+							 le32_to_cpu(r->payload_len));
+		}
+	}
+}
+
+struct lsns {
+	uint64_t first; /* of the original */
+	uint32_t copies, others; /* of these with another LSN */
+};
+
+static void lsn_note(void *arg, const struct kvf_record *r, uint8_t *payload)
+{
+	struct lsns *l = arg;
+
+	(void)payload;
+	if (le16_to_cpu(r->key_len) != 6 || memcmp(kvf_record_key(r), "marked", 6))
+		return;
+	if (r->flags & KVF_RECORD_COPY) {
+		l->copies++;
+		l->others += le64_to_cpu(r->lsn) != l->first;
+	} else {
+		l->first = le64_to_cpu(r->lsn);
+	}
+}
+
+START_TEST(copies_keep_their_lsn)
+{
+	struct content c = { .rnd = 5 };
+	struct lsns l = { 0 };
+	uint8_t value[VALUE_MAX];
+	struct volume v;
+	size_t len;
+
+	volume_make(&v, _i, no_thread);
+	churn(&v, &c, 10);
+	len = value_make(&v, value, 1);
+	ok(kv_put(v.db, NULL, "marked", 6, value, len, 0));
+	churn(&v, &c, 10 * KEYS);
+	ok(kv_checkpoint(v.db));
+	each_record(&v, lsn_note, &l);
+	must(l.first && !l.copies);
+	collect_all(&v, 0);
+	each_record(&v, lsn_note, &l);
+	must(l.copies);
+	must(!l.others);
+	expect_bytes(&v, NULL, "marked", 6, value, len);
+	volume_end(&v);
+}
+END_TEST
+
+static void damage(void *arg, const struct kvf_record *r, uint8_t *payload)
+{
+	(void)arg;
+	if (le16_to_cpu(r->key_len) == 6 && !memcmp(kvf_record_key(r), "marked", 6))
+		payload[3] ^= 0x10;
+}
+
+START_TEST(damage_stays_where_it_is)
+{
+	struct content c = { .rnd = 9 };
+	uint8_t value[VALUE_MAX];
+	struct volume v;
+	uint64_t problems = 0;
+	size_t len;
+	void *got;
+
+	volume_make(&v, _i, no_thread);
+	v.opt.log_level = -1;
+	churn(&v, &c, 10);
+	len = value_make(&v, value, 1);
+	ok(kv_put(v.db, NULL, "marked", 6, value, len, 0));
+	churn(&v, &c, 10);
+	volume_reopen(&v); /* what had been cached is gone */
+	each_record(&v, damage, NULL);
+	collect_all(&v, 0);
+	verify(&v, &c);
+	must_be(kv_get(v.db, NULL, "marked", 6, &got, &len), KV_E_CORRUPT);
+	collect_all(&v, 0);
+	volume_reopen(&v);
+	collect_all(&v, 0);
+	verify(&v, &c);
+	must_be(kv_get(v.db, NULL, "marked", 6, &got, &len), KV_E_CORRUPT);
+	ok(kv_check(v.db, KV_CHECK_VALUES, NULL, NULL, &problems));
+	must(problems == 1);
+	/* A new value heals it. */
+	ok(kv_put(v.db, NULL, "marked", 6, value, 300, 0));
+	expect_bytes(&v, NULL, "marked", 6, value, 300);
+	collect_all(&v, 0);
+	volume_end(&v);
+}
+END_TEST
+
+/* ---- beside writers -------------------------------------------------------------------------------- */
+
+struct job {
+	pthread_t thread;
+	struct volume *v;
+	uint32_t id, rounds;
+	uint32_t *running; /* writers */
+	int err;
+};
+
+static void *writer(void *arg)
+{
+	struct job *j = arg;
+	uint8_t value[1200];
+	char key[32];
+	uint32_t i;
+
+	for (i = 0; i < j->rounds && !j->err; i++) {
+		uint32_t k = i * 2654435761u % 200;
+
+		sprintf(key, "job%u-%03u", j->id, k);
+		memset(value, (int)(i & 0xff), sizeof(value));
+		memcpy(value, &i, sizeof(i));
+		j->err = kv_put(j->v->db, NULL, key, strlen(key), value, 600 + i % 500, 0);
+		if (!j->err && i % 7 == 0)
+			j->err = kv_del(j->v->db, NULL, key, strlen(key), 0);
+	}
+	kvp_sub(j->running, 1u);
+	return NULL;
+}
+
+static void *reader(void *arg)
+{
+	struct job *j = arg;
+	uint8_t *value;
+	char key[32];
+	uint32_t i, salt;
+	size_t len, k;
+
+	for (i = 0; i < j->rounds && !j->err; i++) {
+		sprintf(key, "job%u-%03u", j->id, i % 200);
+		j->err = kv_get(j->v->db, NULL, key, strlen(key), (void **)&value, &len);
+		if (j->err == KV_E_NOTFOUND) {
+			j->err = 0;
+			continue;
+		}
+		if (j->err)
+			break;
+		memcpy(&salt, value, sizeof(salt));
+		for (k = sizeof(salt); k < len && value[k] == (salt & 0xff); k++)
+			;
+		j->err = k == len && len == 600 + salt % 500 ? 0 : KV_E_CORRUPT;
+		kv_free(value);
+	}
+	return NULL;
+}
+
+static void small_checkpoints(kv_options *opt)
+{
+	opt->checkpoint_bytes = 1u << 20;
+	opt->cache_bytes = 2u << 20;
+}
+
+START_TEST(beside_readers_and_writers)
+{
+	struct job jobs[4] = { { .id = 1, .rounds = 6000 }, { .id = 2, .rounds = 6000 },
+			       { .id = 1, .rounds = 12000 }, { .id = 2, .rounds = 12000 } };
+	uint32_t i, rounds = 0, running = 2;
+	struct volume v;
+	kv_gc_info info;
+
+	volume_make(&v, _i, small_checkpoints);
+	for (i = 0; i < 4; i++) {
+		jobs[i].running = &running;
+		jobs[i].v = &v;
+		must(!pthread_create(&jobs[i].thread, NULL, i < 2 ? writer : reader, &jobs[i]));
+	}
+	while (kvp_load(&running)) {
+		ok(kv_gc(v.db, 256u << 10, &info));
+		rounds += info.moved_bytes > 0;
+	}
+	for (i = 0; i < 4; i++) {
+		must(!pthread_join(jobs[i].thread, NULL));
+		must_be(jobs[i].err, 0);
+	}
+	must(rounds);
+	collect_all(&v, 0);
+	volume_check(&v);
+	volume_reopen(&v);
+	volume_check(&v);
+	volume_close(&v);
+	fsck(&v);
+	volume_open(&v);
+	volume_end(&v);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("gc");
+	TCase *t = tcase_create("gc");
+	SRunner *sr;
+	int failed;
+
+	tcase_set_timeout(t, 120);
+	tcase_add_loop_test(t, half_dead_segments_come_back, 0, WORLDS);
+	tcase_add_loop_test(t, any_order_of_steps, 0, WORLDS);
+	tcase_add_loop_test(t, readers_keep_their_state, 0, WORLDS);
+	tcase_add_loop_test(t, copies_keep_their_lsn, MEM_DEFAULT, FILE_DEFAULT);
+	tcase_add_loop_test(t, damage_stays_where_it_is, MEM_DEFAULT, FILE_DEFAULT);
+	tcase_add_loop_test(t, beside_readers_and_writers, 0, WORLDS);
+	suite_add_tcase(s, t);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed != 0;
+}
