@@ -5,7 +5,7 @@
  * Order (DESIGN, invariant 1): the log up to the replay position is synced; pages of user trees, of the
  * forest, of the segment table; flush; superblock in group A, flush, in group B, flush. Nobody waits for
  * it but writers that outrun the cache. What a checkpoint frees is recorded with it as a batch, and used
- * again two checkpoints later: the newest two states stay intact.
+ * again when the next one is durable: the newest two states stay intact, unless space is short.
  *
  * A checkpoint that fails for lack of space or memory leaves everything as it was but for places taken;
  * the next one goes on from there. One that fails by I/O degrades the volume.
@@ -20,6 +20,7 @@ struct round {
 	struct kvf_super sb;
 	struct kve_free_batch *batch;
 	struct kve_pageout *po;
+	bool pressed; /* what it frees is free at once */
 };
 
 u64 kve_freeze(struct kv_db *db)
@@ -82,6 +83,8 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 	r->sb.next_object = cpu_to_le64(db->next_object);
 	db->changed = false;
 	kvp_store(&db->last_ckpt_pos, 0ull);
+	if (kvp_load(&db->pace_at) != KVE_LIVE)
+		kvp_store(&db->pace_at, 0ull);
 	kvp_gate_open(&db->writer);
 	return 0;
 }
@@ -151,8 +154,8 @@ static int round_super(struct round *r, bool clean)
 	sb->prev_generation = db->sb.generation;
 	sb->prev_forest = db->sb.forest;
 	sb->prev_segtab = db->sb.segtab;
-	/* The state before this one stays intact, unless there was none. */
-	sb->oldest_intact = db->sb.generation ? db->sb.generation : cpu_to_le64(r->gen);
+	/* The state before this one stays intact, unless there was none, or space is short. */
+	sb->oldest_intact = db->sb.generation && !r->pressed ? db->sb.generation : cpu_to_le64(r->gen);
 	sb->generation = cpu_to_le64(r->gen);
 	sb->segments = cpu_to_le64(db->space.listed);
 	sb->replay_lsn = cpu_to_le64(r->pos.lsn);
@@ -196,6 +199,7 @@ static int round_steps(struct round *r, const struct kve_logpos *at, bool clean)
 	int err;
 
 	kve_readers_expire(db);
+	r->pressed = kve_space_pressed(db);
 	err = round_freeze(r, at);
 	if (err)
 		return err;
@@ -211,6 +215,8 @@ static int round_steps(struct round *r, const struct kve_logpos *at, bool clean)
 	if (!err)
 		err = round_super(r, clean);
 	round_end(r, err);
+	if (!err)
+		kve_space_apply(db, le64_to_cpu(db->sb.oldest_intact), kve_readers_oldest(db));
 	return err;
 }
 
@@ -237,9 +243,9 @@ int kve_checkpoint(struct kv_db *db, const struct kve_logpos *at, bool clean, bo
 	if (err || (!force && !db->changed))
 		goto out;
 	/* It may have been full for a moment only. */
-	if (kvp_load(&db->space.host_full))
+	if (kve_space_is_host_full(db))
 		kve_space_reserve(db);
-	full = kvp_load(&db->space.host_full);
+	full = kve_space_is_host_full(db);
 	err = round_run(db, at, clean);
 	/* The file system is full: once more, with what is backed already. Or it was full, and is no more. */
 	if (err == -KVE_no_space && db->dev->growable) {
@@ -259,6 +265,24 @@ out:
 
 /* ---- the worker ------------------------------------------------------------------------------- */
 
+/* Of what waits, one step each. State lock, dropped meanwhile. */
+static void worker_step(struct kv_db *db, bool *more) KVP_REQUIRES(db->state);
+static void worker_step(struct kv_db *db, bool *more)
+{
+	bool gc = db->gc_wanted;
+
+	db->gc_wanted = false;
+	kvp_mutex_unlock(&db->state);
+	kvp_store(&db->stepping, true);
+	if (kvp_load(&db->doomed) && *more && kve_doomed_step(db, more))
+		*more = false;
+	if (gc)
+		gc = kve_gc_background(db);
+	kvp_store(&db->stepping, false);
+	kvp_mutex_lock(&db->state);
+	db->gc_wanted |= gc;
+}
+
 static void worker(void *arg)
 {
 	struct kv_db *db = arg;
@@ -277,7 +301,7 @@ static void worker(void *arg)
 			if (db->paused)
 				kvp_cond_broadcast(&db->done);
 		}
-		if (db->paused || (!db->want_ckpt && !(kvp_load(&db->doomed) && more))) {
+		if (db->paused || (!db->want_ckpt && !db->gc_wanted && !(kvp_load(&db->doomed) && more))) {
 			/* Whoever dooms something wakes; what failed is tried again after the wait. */
 			kvp_cond_wait_ms(&db->wake, &db->state, 1000);
 			more = true;
@@ -294,12 +318,7 @@ static void worker(void *arg)
 			kvp_cond_broadcast(&db->done);
 			continue;
 		}
-		kvp_mutex_unlock(&db->state);
-		kvp_store(&db->stepping, true);
-		if (kve_doomed_step(db, &more))
-			more = false;
-		kvp_store(&db->stepping, false);
-		kvp_mutex_lock(&db->state);
+		worker_step(db, &more);
 	}
 	db->working = false;
 	kvp_cond_broadcast(&db->done);

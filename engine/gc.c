@@ -12,11 +12,15 @@
  */
 #include "gc.h"
 
+#define TIGHT 2u	     /* segments: the volume is about full */
 #define BUF_BYTES (4u << 20) /* of live records, at least a segment of them */
 
 void kve_gc_init(struct kv_db *db)
 {
 	kvp_mutex_init(&db->gc_lock, "gc", KVE_RANK_GC);
+	db->gc_idle = true;
+	db->gc_vain = 0 - (4ull << 30);
+	db->pace_at = KVE_LIVE;
 }
 
 /* ---- a round's memory --------------------------------------------------------------------------- */
@@ -61,12 +65,13 @@ static void round_end(struct kv_db *db, bool done)
 	for (i = 0; i < gc->victims; i++) {
 		s = &db->space.seg[gc->victim[i]];
 		s->busy = false;
-		s->stuck = done && s->live;
+		s->stuck = done && s->live && !(gc->partial && i + 1 == gc->victims);
 		if (KVP_BUG("gc-reuse-early") && done && !s->live && s->kind == KVF_KIND_LOG && !s->dying) {
 			s->kind = KVF_KIND_FREE;
 			s->flags = 0;
 			s->row_dirty = true;
 			db->space.free_nr++;
+			db->space.log_nr--;
 		}
 	}
 	for (i = 0; i < gc->colds; i++)
@@ -144,6 +149,13 @@ static u32 best(const struct kv_db *db, const struct view *v, u64 room)
 	return found;
 }
 
+/* Space lock. */
+static void victim_add(struct kv_db *db, struct kve_gc *gc, u32 nr)
+{
+	db->space.seg[nr].busy = true;
+	gc->victim[gc->victims++] = nr;
+}
+
 /* Live bytes of the victims chosen. */
 static u64 victims_choose(struct kv_db *db, struct kve_gc *gc, const struct view *v)
 {
@@ -156,11 +168,30 @@ static u64 victims_choose(struct kv_db *db, struct kve_gc *gc, const struct view
 		if (nr == KVF_NO_SEGMENT)
 			break;
 		live += db->space.seg[nr].live;
-		db->space.seg[nr].busy = true;
-		gc->victim[gc->victims++] = nr;
+		victim_add(db, gc, nr);
 	}
 	kvp_mutex_unlock(&db->space.lock);
 	return live;
+}
+
+/*
+ * The volume is so full that not even one segment can be won at once. But when part of one more victim goes
+ * along, what is dead comes together in fewer segments: a later round wins it.
+ */
+static bool victim_partial(struct kv_db *db, struct kve_gc *gc, const struct view *v, u64 live)
+{
+	u32 nr = KVF_NO_SEGMENT;
+
+	kvp_mutex_lock(&db->space.lock);
+	if (gc->victims && gc->victims < KVE_GC_VICTIMS && live + db->geo.segment / 8 < gc->room)
+		nr = best(db, v, KVE_LIVE);
+	if (nr != KVF_NO_SEGMENT && db->space.seg[nr].live + db->geo.segment / 8 > db->geo.record_max)
+		nr = KVF_NO_SEGMENT;
+	if (nr != KVF_NO_SEGMENT)
+		victim_add(db, gc, nr);
+	kvp_mutex_unlock(&db->space.lock);
+	gc->partial = nr != KVF_NO_SEGMENT;
+	return gc->partial;
 }
 
 /* ---- steps: GC lock ------------------------------------------------------------------------------ */
@@ -176,13 +207,17 @@ static int step_begin(struct kv_db *db, bool *more)
 	*more = false;
 	if (!room)
 		return -KVE_no_space;
+	/* The leaves of what is moved will want to be written, too. */
+	if (kve_space_scarce(db, kve_space_need(db, true)))
+		room = KVF_MAX(room / 3, 1u);
 	err = round_alloc(db, room, &db->gc);
 	if (err)
 		return err;
 	view_take(db, &v);
 	live = victims_choose(db, db->gc, &v);
-	/* A segment at least must come of it. */
-	if (live + db->geo.segment > (u64)db->gc->victims * db->geo.record_max) {
+	/* A segment at least must come of it; whether it does is known when they have been read. */
+	if (live + db->geo.record_max / 4 * 3 > (u64)db->gc->victims * db->geo.record_max &&
+	    !(room <= TIGHT && victim_partial(db, db->gc, &v, live))) {
 		round_end(db, false);
 		return 0;
 	}
@@ -228,8 +263,7 @@ static int step_swap(struct kv_db *db, struct kve_gc *gc)
 	return err;
 }
 
-/* One step; *more: there is more to do. */
-static int gc_step(struct kv_db *db, bool *more)
+int kve_gc_step(struct kv_db *db, bool *more)
 {
 	struct kve_gc *gc = db->gc;
 	int err = 0;
@@ -253,6 +287,25 @@ static int gc_step(struct kv_db *db, bool *more)
 	if (err)
 		round_end(db, false);
 	return err;
+}
+
+/* ---- when the volume is full -------------------------------------------------------------------- */
+
+int kve_gc_rescue(struct kv_db *db)
+{
+	u64 moved = kvp_load(&db->gc_moved);
+	bool more = true;
+	int err = 0;
+
+	kvp_mutex_lock(&db->gc_lock);
+	do
+		err = kve_gc_step(db, &more);
+	while (!err && more && db->gc);
+	kvp_mutex_unlock(&db->gc_lock);
+	/* Even of a round that ran out of space something is dead now. */
+	if (kvp_load(&db->gc_moved) == moved)
+		return err ? err : -KVE_no_space;
+	return err == -KVE_no_space ? 0 : err;
 }
 
 /* ---- asked for ----------------------------------------------------------------------------------- */
@@ -282,8 +335,6 @@ static int settle(struct kv_db *db)
 {
 	int err = kve_checkpoint(db, NULL, false, true);
 
-	if (!err)
-		err = kve_checkpoint(db, NULL, false, true);
 	return err ? err : kve_checkpoint(db, NULL, false, true);
 }
 
@@ -295,7 +346,7 @@ static int gc_run(struct kv_db *db, u64 budget, bool *more)
 
 	do {
 		kvp_mutex_lock(&db->gc_lock);
-		err = gc_step(db, more);
+		err = kve_gc_step(db, more);
 		kvp_mutex_unlock(&db->gc_lock);
 		kvp_resched();
 	} while (!err && *more && kvp_load(&db->gc_moved) - begin < budget);

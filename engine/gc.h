@@ -30,8 +30,12 @@ struct kve_gc {
 	u32 nr, cap, swapped;
 	u32 cold[KVE_GC_VICTIMS];
 	u32 colds;
+	bool partial; /* the last victim fits only in part */
 	bool cut; /* space ran out: not all of the victims' records have copies */
 };
+
+/* One step; *more: there is more to do. GC lock. */
+int kve_gc_step(struct kv_db *db, bool *more);
 
 /* ---- gc_copy.c ---- */
 

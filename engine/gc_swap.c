@@ -156,6 +156,7 @@ static void apply(struct kv_db *db, struct step *st)
 		kve_leaf_changed(db, leaf, 0);
 		kve_change_end(leaf);
 		kve_value_live(db, &r->new);
+		kve_values_move(db, &r->old, &r->new);
 		db->changed = true;
 		db->changed_gen = db->open_gen;
 	}

@@ -143,6 +143,7 @@ struct kve_space {
 	u32 listed; /* segments that have rows; the volume may grow while a checkpoint writes them */
 	u32 free_nr;
 	u32 tree_nr; /* TREE segments */
+	u32 log_nr, dying_nr; /* LOG segments; of them in batches */
 	u32 tree_hint[2];      /* where the two streams of pages look first */
 	struct kve_batch_items open; /* frees of the open generation */
 	struct kve_free_batch *batches; /* oldest first */
@@ -327,7 +328,7 @@ struct kv_db {
 	struct kvp_cond wake, done;
 	struct kv_read *readers;
 	struct kvp_thread *worker;
-	bool stop, want_ckpt;
+	bool stop, want_ckpt, gc_wanted;
 	bool paused, working; /* of the worker: it may not write; it does */
 	u64 ckpt_rounds;
 	int ckpt_error;
@@ -339,6 +340,11 @@ struct kv_db {
 	struct kvp_mutex gc_lock;
 	struct kve_gc *gc; /* GC lock; NULL: no round */
 	u64 gc_moved;	   /* atomic: bytes of records copied since opening */
+	bool gc_idle;	   /* atomic: the background thread has nothing to win */
+	u64 gc_idle_freed; /* and space.freed_total was this then; worker */
+	u64 gc_vain;	   /* atomic: space.freed_total when a full volume had nothing to win */
+	u64 gc_reader;	   /* generation of the oldest reader that holds what was freed; worker */
+	u64 pace_at;	   /* atomic: bytes of log after which a writer looks whether it has to wait */
 	u64 checkpoints;
 	struct kvp_count puts, gets, dels, commits;
 };
@@ -412,6 +418,8 @@ int kve_space_reap(struct kv_db *db, u64 replay_lsn, struct kve_batch_items *lis
 void kve_space_apply(struct kv_db *db, u64 oldest_intact, u64 oldest_reader);
 /* Give dead segments back to the file system. */
 void kve_space_trim(struct kv_db *db);
+/* So few segments are left of a volume with a limit that GC has to begin, to have the room for it. */
+bool kve_space_scarce(struct kv_db *db, u64 checkpoint);
 /* Segments that GC may take now, the needs of the next checkpoint left aside. */
 u32 kve_space_gc_room(struct kv_db *db, u64 checkpoint);
 /* Segments run out, and a checkpoint (or the second after it) would make some free. */
@@ -421,6 +429,7 @@ void kve_space_reserve(struct kv_db *db);
 /* Will checkpoints free something? */
 bool kve_space_reclaimable(struct kv_db *db);
 void kve_space_host_full(struct kv_db *db, bool full);
+bool kve_space_is_host_full(struct kv_db *db);
 /* Bytes that pages could still take, growth included. */
 u64 kve_space_avail(struct kv_db *db, bool privileged);
 int kve_segtab_load(struct kv_db *db);
@@ -508,6 +517,8 @@ void kve_values_exit(struct kv_db *db);
 bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out);
 /* push: what has not been looked at for long makes room. */
 void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes, bool push);
+/* GC has copied the value: what is in memory of it stays there. */
+void kve_values_move(struct kv_db *db, const struct kvf_value_ref *from, const struct kvf_value_ref *to);
 void kve_values_shrink(struct kv_db *db, u64 bytes);
 void kve_values_yield(struct kv_db *db);
 
@@ -843,6 +854,18 @@ void kve_gc_init(struct kv_db *db);
 /* The round, if any, is given up: what was copied and not swapped is dead. Nobody else uses the volume. */
 void kve_gc_stop(struct kv_db *db);
 void kve_gc_exit(struct kv_db *db);
+/* The volume is full: a round, if one would win anything; else -KVE_no_space. */
+int kve_gc_rescue(struct kv_db *db);
+/* gc_pace.c: a piece of it in the background. True: there is more to do at once. */
+bool kve_gc_background(struct kv_db *db);
+/* The log has grown by a segment. */
+void kve_gc_wake(struct kv_db *db);
+/* Before a change that frees nothing, no lock held: wait as long as it takes to keep the promise of space. */
+void kve_pace(struct kv_db *db);
+/* Free segments that may stay backed by the medium. */
+u32 kve_space_pool(struct kv_db *db);
+/* So much is in use that older states are not kept. */
+bool kve_space_pressed(struct kv_db *db);
 /* What the next checkpoint may need to write: txn.c. */
 u64 kve_space_need(const struct kv_db *db, bool privileged);
 

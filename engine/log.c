@@ -374,7 +374,9 @@ int kve_log_switch(struct kv_db *db, bool privileged)
 		swap_next(log, &segment, &gen);
 		err = head_begin(db, segment, gen, log->pos.lsn, log->pos.incarnation);
 	}
-	if (err)
+	if (!err)
+		kve_gc_wake(db);
+	else
 		err = kve_degrade(db, KVE_io_write, "log segment %u could not be sealed", old);
 out:
 	kvp_mutex_unlock(&log->flush);

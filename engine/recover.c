@@ -158,6 +158,7 @@ static int chain_mark(struct kv_db *db, u32 nr, u32 gen, u64 last_lsn)
 	s = &db->space.seg[nr];
 	if (s->kind == KVF_KIND_FREE) {
 		s->kind = KVF_KIND_LOG;
+		db->space.log_nr++;
 		s->gen = gen;
 		db->space.free_nr--;
 	}

@@ -49,6 +49,7 @@ static int segment_row(struct kv_db *db, const u8 *key, u32 key_len, const u8 *c
 	if (e.kind != KVF_KIND_FREE)
 		db->space.free_nr--;
 	db->space.live_bytes += s->live;
+	db->space.log_nr += e.kind == KVF_KIND_LOG;
 	if (e.kind != KVF_KIND_TREE)
 		return 0;
 	s->bitmap = kvp_alloc(db->geo.bitmap_len, KVP_ZERO);
@@ -136,10 +137,12 @@ static int table_complete(struct kv_db *db)
 	for (b = db->space.batches; b; b = b->next)
 		for (i = 0; i < b->list.nr; i++) {
 			s = &db->space.seg[le32_to_cpu(b->list.items[i].segment)];
-			if (b->list.items[i].blocks == cpu_to_le32(KVF_FREE_WHOLE))
+			if (b->list.items[i].blocks == cpu_to_le32(KVF_FREE_WHOLE)) {
+				db->space.dying_nr += !s->dying;
 				s->dying = true;
-			else if (s->kind != KVF_KIND_TREE)
+			} else if (s->kind != KVF_KIND_TREE) {
 				return table_error(db, KVF_F_batch_entry, (u32)(s - db->space.seg));
+			}
 		}
 	return 0;
 }

@@ -241,6 +241,7 @@ static int segment_take_locked(struct kv_db *db, u8 kind, bool privileged, u32 *
 	s->row_dirty = true;
 	sp->free_nr--;
 	sp->tree_nr += kind == KVF_KIND_TREE;
+	sp->log_nr += kind == KVF_KIND_LOG;
 	*segment = nr;
 	return 0;
 }
@@ -264,6 +265,7 @@ void kve_segment_drop(struct kv_db *db, u32 segment)
 	kvp_free(s->bitmap);
 	s->bitmap = NULL;
 	s->used = 0;
+	db->space.log_nr -= s->kind == KVF_KIND_LOG;
 	s->kind = KVF_KIND_FREE;
 	db->space.free_nr++;
 	kvp_mutex_unlock(&db->space.lock);
@@ -597,6 +599,7 @@ int kve_space_reap(struct kv_db *db, u64 replay_lsn, struct kve_batch_items *lis
 			break;
 		item_add(db, list, i, 0, KVF_FREE_WHOLE, 0);
 		s->dying = true;
+		sp->dying_nr++;
 	}
 	kvp_mutex_unlock(&sp->lock);
 	return err;
@@ -614,8 +617,10 @@ static void item_apply(struct kv_db *db, const struct kvf_free *it)
 		return;
 	}
 	sp->pending_bytes -= db->geo.segment;
+	sp->dying_nr -= s->dying;
 	if (s->kind != KVF_KIND_LOG)
 		return;
+	sp->log_nr--;
 	s->kind = KVF_KIND_FREE;
 	s->flags = 0;
 	s->last_lsn = 0;
@@ -649,7 +654,8 @@ void kve_space_trim(struct kv_db *db)
 	kvp_mutex_lock(&sp->lock);
 	nr = sp->nr;
 	kvp_mutex_unlock(&sp->lock);
-	pool = KVF_MAX(nr / 10, reserve_backed(db) + 2);
+	/* A tenth, as far as the promise allows. */
+	pool = KVF_MAX(KVF_MIN(nr / 10, kve_space_pool(db)), reserve_backed(db) + 2);
 	for (i = KVF_SEG_FIRST; i < nr; i++) {
 		kvp_mutex_lock(&sp->lock);
 		backed = sp->seg[i].kind == KVF_KIND_FREE ? sp->seg[i].backed : 0;
@@ -727,6 +733,22 @@ u64 kve_space_avail(struct kv_db *db, bool privileged)
 	return pages;
 }
 
+bool kve_space_scarce(struct kv_db *db, u64 checkpoint)
+{
+	u32 room = (u32)KVF_ROUND_DOWN(db->geo.segment - db->geo.block, db->geo.frame);
+	u64 least = reserve_segments(db);
+	bool scarce;
+
+	if (!least)
+		return false;
+	/* Two checkpoints, the log, and two segments of copies. */
+	least += 2 * ((checkpoint + room - 1) / room) + 4;
+	kvp_mutex_lock(&db->space.lock);
+	scarce = db->space.free_nr + growth_left(db) < least;
+	kvp_mutex_unlock(&db->space.lock);
+	return scarce;
+}
+
 u32 kve_space_gc_room(struct kv_db *db, u64 checkpoint)
 {
 	struct kve_space *sp = &db->space;
@@ -767,6 +789,16 @@ void kve_space_host_full(struct kv_db *db, bool full)
 	kvp_mutex_lock(&db->space.lock);
 	kvp_store(&db->space.host_full, full);
 	kvp_mutex_unlock(&db->space.lock);
+}
+
+bool kve_space_is_host_full(struct kv_db *db)
+{
+	bool full;
+
+	kvp_mutex_lock(&db->space.lock);
+	full = db->space.host_full;
+	kvp_mutex_unlock(&db->space.lock);
+	return full;
 }
 
 void kve_ref_drop(struct kv_db *db, const struct kvf_ref *ref)

@@ -10,6 +10,7 @@
 #include "kve.h"
 
 #define PINS_MIN 1024u
+#define FULL_TRIES 24 /* checkpoints for a change, when the volume is full */
 
 bool kve_separate(const struct kv_db *db, u32 key_len, u32 value_len)
 {
@@ -74,9 +75,32 @@ u64 kve_space_need(const struct kv_db *db, bool privileged)
 	return frames * db->geo.frame + rows * TABLE_ROW_BYTES;
 }
 
+/* A volume with a limit has little room left: empty segments while there is some to do it with. */
+static int room_make(struct kv_db *db)
+{
+	u64 freed = kvp_load(&db->space.freed_total);
+	int err;
+
+	/* There was nothing to win, and nothing has changed since. */
+	if (freed - kvp_load(&db->gc_vain) < 2ull * db->geo.segment)
+		return 0;
+	err = kve_gc_rescue(db);
+	if (err) {
+		kvp_store(&db->gc_vain, freed);
+		return err == -KVE_no_space ? 0 : err;
+	}
+	err = checkpoint_wait(db);
+	if (!err)
+		err = checkpoint_wait(db);
+	return err == -KVE_no_space ? 0 : err;
+}
+
 static int space_credit(struct kv_db *db, bool privileged)
 {
 	int i, err = 0;
+
+	if (!privileged && kve_space_scarce(db, kve_space_need(db, true)))
+		err = room_make(db);
 
 	/* Pages freed by one checkpoint are free for the second after it. */
 	for (i = 0; i < 3 && !err; i++) {
@@ -112,6 +136,8 @@ int kve_credits(struct kv_db *db, bool privileged)
 	bool more;
 	int err;
 
+	if (!privileged)
+		kve_pace(db);
 	if (dirty > db->cache.limit / 2 || log > 2 * db->checkpoint_bytes) {
 		err = checkpoint_wait(db);
 		if (err)
@@ -340,12 +366,17 @@ int kve_commit(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags)
 
 int kve_commit_ticket(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, kv_ticket *ticket)
 {
-	int err, i;
+	int err, i, k;
 	u64 lsn = 0;
 
 	err = commit_once(db, ops, nr, flags, &lsn);
-	/* What has been freed is free for the second checkpoint after that. */
-	for (i = 0; i < 3 && err == -KVE_no_space && kve_space_reclaimable(db); i++) {
+	/* What has been freed is free after the second checkpoint; and there may be more to free. */
+	for (i = k = 0; i < FULL_TRIES && k < 3 && nr && err == -KVE_no_space; i++, k++) {
+		if (!kve_space_reclaimable(db)) {
+			if (kve_op_frees(ops) || kve_gc_rescue(db))
+				break;
+			k = 0;
+		}
 		err = checkpoint_wait(db);
 		if (!err)
 			err = commit_once(db, ops, nr, flags, &lsn);

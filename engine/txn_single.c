@@ -131,7 +131,8 @@ static bool single(struct kv_db *db, const struct kve_op *op)
 {
 	return (op->kind == KVF_RECORD_PUT || op->kind == KVF_RECORD_DELETE) && !op->flags &&
 	       op->tree->id >= KVF_TREE_USER && op->value_len <= BYTES_MAX &&
-	       (!db->worker || kvp_load(&db->last_ckpt_pos) <= db->checkpoint_bytes);
+	       (!db->worker || kvp_load(&db->last_ckpt_pos) <=
+			       KVF_MIN(db->checkpoint_bytes, kvp_load(&db->pace_at)));
 }
 
 int kve_commit_single(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe)

@@ -485,6 +485,28 @@ void kve_values_yield(struct kv_db *db)
 		give_back(&db->values, limit - SLAB_BYTES, KVF_MIN(KVF_MAX(idle, IDLE_MIN), IDLE_MAX));
 }
 
+void kve_values_move(struct kv_db *db, const struct kvf_value_ref *from, const struct kvf_value_ref *to)
+{
+	struct kve_values *vc = &db->values;
+	u64 place = place_of(from);
+	struct kve_value **link, *v;
+
+	kvp_mutex_lock(&vc->lock);
+	for (link = &vc->bucket[bucket_of(vc, place)]; (v = *link); link = &v->next)
+		if (v->place == place && v->gen == le32_to_cpu(from->segment_gen) &&
+		    v->lsn == le64_to_cpu(from->lsn))
+			break;
+	if (v) {
+		*link = v->next;
+		v->place = place_of(to);
+		v->gen = le32_to_cpu(to->segment_gen);
+		link = &vc->bucket[bucket_of(vc, v->place)];
+		v->next = *link;
+		*link = v;
+	}
+	kvp_mutex_unlock(&vc->lock);
+}
+
 void kve_values_shrink(struct kv_db *db, u64 bytes)
 {
 	u64 have = kvp_load(&db->values.bytes);

@@ -227,6 +227,55 @@ START_TEST(readers_keep_their_state)
 }
 END_TEST
 
+static void limited(kv_options *opt)
+{
+	no_thread(opt);
+	opt->segment_bytes = opt->segment_bytes ? 8192 : 65536;
+	opt->max_bytes = opt->segment_bytes == 8192 ? 2u << 20 : 16u << 20;
+	opt->checkpoint_bytes = 1u << 20;
+}
+
+/* Half of it is alive, without headers and rests of segments; eight times the volume is written then. */
+START_TEST(full_volume_goes_on)
+{
+	struct content c = { .rnd = 11 };
+	uint8_t value[8192] = { 0 };
+	uint32_t i, nr, len;
+	kv_stat_info st;
+	struct volume v;
+	char key[32];
+
+	volume_make(&v, _i, limited);
+	len = v.opt.segment_bytes == 8192 ? 1200 : 4000;
+	nr = (uint32_t)(v.opt.max_bytes / 2 / len);
+	for (i = 0; i < nr * 17; i++) {
+		uint32_t k = i < nr ? i : roll(&c, nr);
+
+		memcpy(value, &k, sizeof(k));
+		ok(kv_put(v.db, NULL, key, key_make(key, k), value, len, 0));
+	}
+	ok(kv_stat(v.db, &st));
+	must(st.volume_bytes <= v.opt.max_bytes);
+	for (i = 0; i < nr; i++) {
+		memcpy(value, &i, sizeof(i));
+		expect_bytes(&v, NULL, key, key_make(key, i), value, len);
+	}
+	/* And now as much as it takes. */
+	for (i = nr; !kv_put(v.db, NULL, key, key_make(key, i), value, len, 0); i++)
+		must(i < nr * 3);
+	must_be(kv_put(v.db, NULL, key, key_make(key, i), value, len, 0), KV_E_NOSPACE);
+	for (i = 0; i < nr; i++)
+		ok(kv_del(v.db, NULL, key, key_make(key, i), 0));
+	for (i = 0; i < nr / 2; i++)
+		ok(kv_put(v.db, NULL, key, key_make(key, i), value, len, 0));
+	volume_check(&v);
+	volume_close(&v);
+	fsck(&v);
+	volume_open(&v);
+	volume_end(&v);
+}
+END_TEST
+
 /* ---- records on the medium ------------------------------------------------------------------------ */
 
 /* Calls fn for each record of each LOG segment that says which it is. */
@@ -457,6 +506,7 @@ int main(void)
 	tcase_add_loop_test(t, half_dead_segments_come_back, 0, WORLDS);
 	tcase_add_loop_test(t, any_order_of_steps, 0, WORLDS);
 	tcase_add_loop_test(t, readers_keep_their_state, 0, WORLDS);
+	tcase_add_loop_test(t, full_volume_goes_on, 0, WORLDS);
 	tcase_add_loop_test(t, copies_keep_their_lsn, MEM_DEFAULT, FILE_DEFAULT);
 	tcase_add_loop_test(t, damage_stays_where_it_is, MEM_DEFAULT, FILE_DEFAULT);
 	tcase_add_loop_test(t, beside_readers_and_writers, 0, WORLDS);

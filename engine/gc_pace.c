@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * gc_pace.c - when GC runs by itself, when a checkpoint follows it, and how long writers wait for both.
+ *
+ * The promise: what the volume takes of the medium is at most 1.3 times what is alive, and 64 MiB, and what
+ * is dirty. Three lines lie below it. Above the first the background thread empties segments, makes a
+ * checkpoint when enough of them are waiting for one, and keeps no state older than the newest. Above the
+ * second writers wait a little for every PACE_BYTES of log, the longer the nearer they come to the third,
+ * where they wait until something is free. They wait only while GC gets on: what readers pin nobody can free.
+ *
+ * Without a background thread nothing of this happens: GC runs when it is asked for, or the volume is full.
+ */
+#include "gc.h"
+
+#define PACE_BYTES (64u << 10)
+#define WAITS_MAX 50u /* of 20 ms: however slow the medium, a writer goes on */
+#define PACE_MS 4u /* most that a writer waits for so many bytes below the third line */
+
+struct lines {
+	u64 used, target, soft, limit;
+	u64 dirty; /* where most values stand in leaves */
+};
+
+/* Counts alone. */
+static void lines_take(struct kv_db *db, struct lines *l)
+{
+	struct kve_space *sp = &db->space;
+	u64 dirty = kvp_load(&db->cache.dirty), live, pages;
+
+	dirty = KVF_MIN(dirty, db->cache.limit / 2) * db->geo.frame;
+	kvp_mutex_lock(&sp->lock);
+	l->used = (u64)(sp->log_nr + sp->tree_nr) * db->geo.segment;
+	pages = sp->pending_bytes - (u64)sp->dying_nr * db->geo.segment;
+	pages = sp->tree_bytes - KVF_MIN(sp->tree_bytes, pages);
+	/* Less the headers of records, and what pages are more than what is in them. */
+	live = sp->live_bytes - sp->live_bytes / 16 + pages / 2;
+	/* What is dirty is written beside what it replaces: the promise has room for that above the lines. */
+	l->dirty = sp->live_bytes > pages ? 0 : dirty;
+	l->target = live + live * 3 / 20 + (28u << 20);
+	l->limit = live + live / 4 + (46u << 20);
+	l->soft = l->target + (l->limit - l->target) / 2;
+	kvp_mutex_unlock(&sp->lock);
+}
+
+bool kve_space_pressed(struct kv_db *db)
+{
+	struct lines l;
+
+	if (kve_space_scarce(db, kve_space_need(db, true)))
+		return true;
+	if (!db->worker)
+		return false;
+	lines_take(db, &l);
+	return l.used > l.target;
+}
+
+u32 kve_space_pool(struct kv_db *db)
+{
+	struct lines l;
+
+	lines_take(db, &l);
+	return l.used < l.limit ? (u32)((l.limit - l.used) >> db->geo.segment_shift) : 0;
+}
+
+/* Bytes of LOG segments that the next checkpoint frees, or has to free yet. */
+static u64 reclaim_bytes(struct kv_db *db)
+{
+	struct kve_space *sp = &db->space;
+	struct kve_segment *s;
+	u64 replay_lsn;
+	u32 i, n = 0;
+
+	kvp_mutex_lock(&db->state);
+	replay_lsn = le64_to_cpu(db->sb.replay_lsn);
+	kvp_mutex_unlock(&db->state);
+	kvp_mutex_lock(&sp->lock);
+	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {
+		s = &sp->seg[i];
+		if (s->kind != KVF_KIND_LOG)
+			continue;
+		n += s->dying || (s->flags & KVF_SEGMENT_SEALED && !s->live && !s->busy &&
+				  s->last_lsn < replay_lsn);
+	}
+	kvp_mutex_unlock(&sp->lock);
+	return (u64)n * db->geo.segment;
+}
+
+static void progress(struct kv_db *db, bool idle)
+{
+	kvp_store(&db->gc_idle, idle);
+	if (!idle)
+		return;
+	kvp_mutex_lock(&db->state);
+	kvp_cond_broadcast(&db->done);
+	kvp_mutex_unlock(&db->state);
+}
+
+/* Writers do not wait for what does not come; it is tried again when more has died. */
+static void vain(struct kv_db *db)
+{
+	db->gc_idle_freed = kvp_load(&db->space.freed_total);
+	progress(db, true);
+}
+
+/* A checkpoint for what waits for one. Where readers hold it, another one has to wait for them. */
+static bool release(struct kv_db *db, u64 reclaim)
+{
+	u64 oldest = kve_readers_oldest(db);
+
+	if (oldest != KVE_LIVE && oldest == db->gc_reader)
+		return false;
+	if (kve_checkpoint(db, NULL, false, true))
+		return false;
+	db->gc_reader = reclaim_bytes(db) > reclaim / 2 ? oldest : KVE_LIVE;
+	return true;
+}
+
+/* Nothing is under way: what now? */
+static bool begin(struct kv_db *db)
+{
+	u64 reclaim, quantum;
+	struct lines l;
+	bool more = false;
+
+	lines_take(db, &l);
+	if (l.used <= l.target) {
+		progress(db, true);
+		return false;
+	}
+	reclaim = reclaim_bytes(db);
+	quantum = KVF_MAX((l.limit - l.target) / 2, 2ull * db->geo.segment);
+	if (reclaim >= quantum || (l.used >= l.limit && reclaim >= quantum / 2))
+		return release(db, reclaim);
+	/* Enough is on its way. */
+	if (l.used - KVF_MIN(l.used, reclaim) <= l.target)
+		return false;
+	/* What the log has taken since the last checkpoint counts, too. */
+	if (l.used >= l.limit + l.dirty && kvp_load(&db->last_ckpt_pos) >= KVF_MAX(quantum, 16ull << 20))
+		return release(db, reclaim);
+	/* There was nothing to win, and little has changed since. */
+	if (kvp_load(&db->gc_idle) &&
+	    kvp_load(&db->space.freed_total) - db->gc_idle_freed < 4ull * db->geo.segment)
+		return false;
+	if (kvp_mutex_trylock(&db->gc_lock)) {
+		if (kve_gc_step(db, &more))
+			more = false;
+		kvp_mutex_unlock(&db->gc_lock);
+	}
+	if (more)
+		progress(db, false);
+	else
+		vain(db);
+	return more;
+}
+
+bool kve_gc_background(struct kv_db *db)
+{
+	bool more = true;
+	int err = 0;
+
+	if (kvp_load(&db->degraded) || !kvp_mutex_trylock(&db->gc_lock))
+		return false;
+	if (db->gc) {
+		err = kve_gc_step(db, &more);
+		kvp_mutex_unlock(&db->gc_lock);
+		/* A round in vain: what was read would not have fitted into fewer segments. */
+		if (err || !more)
+			vain(db);
+		return !err && more;
+	}
+	kvp_mutex_unlock(&db->gc_lock);
+	return begin(db);
+}
+
+void kve_gc_wake(struct kv_db *db)
+{
+	struct lines l;
+
+	if (!db->worker)
+		return;
+	lines_take(db, &l);
+	if (l.used <= l.target)
+		return;
+	if (l.used > l.soft && !kvp_load(&db->gc_idle))
+		kvp_store(&db->pace_at, 0ull);
+	kvp_mutex_lock(&db->state);
+	db->gc_wanted = true;
+	kvp_cond_broadcast(&db->wake);
+	kvp_mutex_unlock(&db->state);
+}
+
+/* State lock. */
+static bool must_wait(struct kv_db *db)
+{
+	return !kvp_load(&db->gc_idle) && !db->degraded && !db->stop && !db->paused;
+}
+
+void kve_pace(struct kv_db *db)
+{
+	struct lines l;
+	u32 waits;
+
+	if (kvp_load(&db->pace_at) == KVE_LIVE)
+		return;
+	lines_take(db, &l);
+	if (l.used <= l.soft || kvp_load(&db->gc_idle)) {
+		kvp_store(&db->pace_at, KVE_LIVE);
+		return;
+	}
+	if (kvp_load(&db->last_ckpt_pos) <= kvp_load(&db->pace_at))
+		return;
+	kvp_mutex_lock(&db->state);
+	db->gc_wanted = true;
+	kvp_cond_broadcast(&db->wake);
+	if (l.used < l.limit && must_wait(db))
+		kvp_cond_wait_ms(&db->done, &db->state,
+				 1 + (unsigned int)((PACE_MS - 1) * (l.used - l.soft) / (l.limit - l.soft)));
+	for (waits = 0; l.used >= l.limit && must_wait(db) && waits < WAITS_MAX; waits++) {
+		kvp_cond_wait_ms(&db->done, &db->state, 20);
+		kvp_mutex_unlock(&db->state);
+		lines_take(db, &l);
+		kvp_mutex_lock(&db->state);
+	}
+	kvp_mutex_unlock(&db->state);
+	kvp_store(&db->pace_at, kvp_load(&db->last_ckpt_pos) + PACE_BYTES);
+}
