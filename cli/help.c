@@ -121,6 +121,7 @@ static const char *synonym(const char *name)
 		{ "info", "stat" },   { "import", "load" }, { "restore", "load" },
 		{ "export", "dump" }, { "init", "create" }, { "new", "create" },
 		{ "mkfs", "create" }, { "fsck", "check" },  { "verify", "check" },
+		{ "compact", "gc" },  { "vacuum", "gc" },   { "trim", "gc" },
 		{ "has", "exists" },   { "fuse", "mount" },
 		{ "attach", "mount" },
 	};

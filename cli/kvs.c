@@ -60,6 +60,11 @@ const struct kvs_command kvs_commands[] = {
 	{ "check", "Whole volumes", "IMAGE", COMMON | OPT_BIT(OUTPUT), 0, 0,
 	  cmd_check, "verify every page and every value; read-only",
 	  "Prints each problem, then 'clean' or their number; exit status 4 if there are any.\n" },
+	{ "gc", "Whole volumes", "IMAGE", COMMON, 0, 0,
+	  cmd_gc, "give back the space of values that were overwritten or deleted",
+	  "Values move out of half-empty parts of the log, in order of their keys. A volume that is open\n"
+	  "does this by itself as far as its promise of space asks for it; this goes on until nothing is\n"
+	  "to be won. Control-C ends it at any time, and the next run goes on.\n" },
 	{ "create", "Volumes", "IMAGE", COMMON | OPT_BIT(SIZE) | OPT_BIT(BLOCK) | OPT_BIT(SEGMENT) |
 	  OPT_BIT(FRAME) | OPT_BIT(WINDOW) | OPT_BIT(LABEL) | OPT_BIT(UUID) | OPT_BIT(FORCE), 0, 0,
 	  cmd_create, "make an empty volume in a file or on a device",
@@ -142,7 +147,8 @@ static void free_run(struct kvs *k)
 /* What needs the image itself says so, before it takes "mount:DIR" for a file. */
 static int image_only(const struct kvs *k)
 {
-	bool needs = k->cmd->run == cmd_check || k->cmd->run == cmd_create || k->cmd->run == cmd_mount;
+	bool needs = k->cmd->run == cmd_check || k->cmd->run == cmd_create ||
+		     k->cmd->run == cmd_gc || k->cmd->run == cmd_mount;
 
 	if (!needs || !volume_mount_dir(k->image))
 		return -1;

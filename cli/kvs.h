@@ -237,6 +237,7 @@ int cmd_load(struct kvs *k);
 int cmd_apply(struct kvs *k);
 int cmd_dump(struct kvs *k);
 int cmd_check(struct kvs *k);
+int cmd_gc(struct kvs *k);
 int cmd_mount(struct kvs *k);
 
 /* ---- the session with the volume (session.c) ----------------------------------------------- */
@@ -318,7 +319,7 @@ int ndjson_write(const char *tree, const void *key, size_t key_len, const struct
 struct progress {
 	bool on;
 	uint64_t total, next_ns, begin_ns;
-	const char *verb;
+	const char *verb, *unit; /* "entries" unless set after progress_begin */
 };
 /* total 0: not known. quiet: never show. */
 void progress_begin(struct progress *p, const char *verb, uint64_t total, bool quiet);

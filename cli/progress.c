@@ -18,6 +18,7 @@ static uint64_t now_ns(void)
 void progress_begin(struct progress *p, const char *verb, uint64_t total, bool quiet)
 {
 	p->verb = verb;
+	p->unit = "entries";
 	p->total = total;
 	p->on = !quiet && isatty(STDERR_FILENO);
 	p->begin_ns = p->on ? now_ns() : 0;
@@ -46,7 +47,7 @@ void progress_show(struct progress *p, uint64_t done, uint64_t entries)
 		bar[20] = 0;
 		fprintf(stderr, "[%s] %3" PRIu64 "%% ", bar, percent);
 	}
-	fprintf(stderr, "%" PRIu64 " entries, %" PRIu64 "/s", entries, entries * 1000 / ms);
+	fprintf(stderr, "%" PRIu64 " %s, %" PRIu64 "/s", entries, p->unit, entries * 1000 / ms);
 	fflush(stderr);
 }
 
