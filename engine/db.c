@@ -225,7 +225,7 @@ static int log2_of(u64 v)
 }
 
 #define SEGMENT_LEAST (512u << 10)
-#define SEGMENT_USUAL (4096u << 10)
+#define SEGMENT_USUAL (1024u << 10)
 #define WINDOW_LEAST (64u << 10)
 #define WINDOW_USUAL (1024u << 10)
 
@@ -256,7 +256,7 @@ static int geometry_choose(struct kv_db *db, const kv_options *opt)
 	while (!opt->frame_bytes && frame > KVF_FRAME_MIN && frame > segment - 2 * block)
 		frame /= 2;
 	if (!window)
-		window = segment >= 4 * WINDOW_LEAST ? KVF_MIN(segment / 4, WINDOW_USUAL) : 0;
+		window = segment >= 4 * WINDOW_LEAST ? KVF_MIN(segment / 2, WINDOW_USUAL) : 0;
 	if (window == 1)
 		window = 0;
 	if (log2_of(block) < 0 || log2_of(segment) < 0 || log2_of(frame) < 0 ||

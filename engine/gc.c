@@ -13,7 +13,7 @@
 #include "gc.h"
 
 #define TIGHT 2u	     /* segments: the volume is about full */
-#define BUF_BYTES (4u << 20) /* of live records, at least a segment of them */
+#define BUF_BYTES (6u << 20) /* of live records, at least a segment of them */
 
 void kve_gc_init(struct kv_db *db)
 {
@@ -30,9 +30,10 @@ static void round_free(struct kv_db *db, struct kve_gc *gc)
 	if (!gc)
 		return;
 	kvp_iobuf_free(gc->segment, db->geo.segment);
-	kvp_free(gc->buf);
+	kvp_iobuf_free(gc->buf, gc->room);
 	kvp_free(gc->record);
 	kvp_free(gc);
+	kvp_store(&db->gc_bytes, 0ull);
 }
 
 static int round_alloc(struct kv_db *db, u32 segments, struct kve_gc **out)
@@ -42,12 +43,14 @@ static int round_alloc(struct kv_db *db, u32 segments, struct kve_gc **out)
 	if (!gc)
 		return -KVE_no_memory;
 	gc->room = KVF_MIN(segments, KVF_MAX(BUF_BYTES / db->geo.segment, 1u)) * db->geo.record_max;
-	gc->buf = kvp_alloc(gc->room, 0);
+	gc->buf = kvp_iobuf_alloc(gc->room);
 	gc->segment = kvp_iobuf_alloc(db->geo.segment);
 	if (!gc->buf || !gc->segment) {
 		round_free(db, gc);
 		return -KVE_no_memory;
 	}
+	kvp_store(&db->gc_bytes, (u64)gc->room + db->geo.segment);
+	kve_values_yield(db);
 	*out = gc;
 	return 0;
 }

@@ -355,7 +355,7 @@ static int segment_write(struct kv_db *db, struct kve_gc *gc, u32 first, u32 nr)
 	kvp_mutex_unlock(&db->space.lock);
 	kve_log_pos(db, &pos);
 	kve_identity(db, segment, gen, pos.incarnation, &id);
-	err = kve_segment_back(db, segment, db->geo.segment);
+	err = kve_segment_back(db, segment, db->geo.segment, 0);
 	if (err) {
 		kve_segment_drop(db, segment);
 		return err;

@@ -156,7 +156,8 @@ static void apply(struct kv_db *db, struct step *st)
 		kve_leaf_changed(db, leaf, 0);
 		kve_change_end(leaf);
 		kve_value_live(db, &r->new);
-		kve_values_move(db, &r->old, &r->new);
+		kve_values_move(db, &r->old, &r->new,
+				st->gc->buf + r->at + le16_to_cpu(r->new.head_len));
 		db->changed = true;
 		db->changed_gen = db->open_gen;
 	}

@@ -340,6 +340,7 @@ struct kv_db {
 	struct kvp_mutex gc_lock;
 	struct kve_gc *gc; /* GC lock; NULL: no round */
 	u64 gc_moved;	   /* atomic: bytes of records copied since opening */
+	u64 gc_bytes;	   /* atomic: memory of a round, which values do without */
 	bool gc_idle;	   /* atomic: the background thread has nothing to win */
 	u64 gc_idle_freed; /* and space.freed_total was this then; worker */
 	u64 gc_vain;	   /* atomic: space.freed_total when a full volume had nothing to win */
@@ -517,8 +518,9 @@ void kve_values_exit(struct kv_db *db);
 bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out);
 /* push: what has not been looked at for long makes room. */
 void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes, bool push);
-/* GC has copied the value: what is in memory of it stays there. */
-void kve_values_move(struct kv_db *db, const struct kvf_value_ref *from, const struct kvf_value_ref *to);
+/* GC has copied the value: if it is in memory, it stays there, under its new place. */
+void kve_values_move(struct kv_db *db, const struct kvf_value_ref *from, const struct kvf_value_ref *to,
+		     const void *bytes);
 void kve_values_shrink(struct kv_db *db, u64 bytes);
 void kve_values_yield(struct kv_db *db);
 

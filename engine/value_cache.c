@@ -432,12 +432,13 @@ static bool piece_put(struct kve_values *vc, const struct kve_value_head *head, 
 	return true;
 }
 
-/* What the frames do not use, a quarter of the cache at least. */
+/* What frames and GC do not use; a quarter of the cache at least, or, while GC is at work, an eighth. */
 static u64 values_limit(const struct kv_db *db)
 {
-	u64 frames = kve_frames_bytes(db), all = db->cache_bytes;
+	u64 frames = kve_frames_bytes(db), gc = kvp_load(&db->gc_bytes), all = db->cache_bytes;
+	u64 least = db->values.limit - KVF_MIN(gc, db->values.limit / 2);
 
-	return KVF_MAX(db->values.limit, all > frames ? all - frames : 0);
+	return KVF_MAX(least, all > frames + gc ? all - frames - gc : 0);
 }
 
 void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes, bool push)
@@ -454,6 +455,35 @@ void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const voi
 	while (piece_put(vc, &head, (const u8 *)bytes + head.piece * PIECE, limit, push) && head_next(&head))
 		;
 	kvp_mutex_unlock(&vc->lock);
+}
+
+/* Out of the index; its memory goes with its slab. */
+static bool piece_forget(struct kve_values *vc, const struct kve_value_head *head)
+{
+	u64 hash = hash_of(head), *slots = bucket_of(vc, hash), *slot;
+
+	slot = slots ? slot_find(vc, slots, tag_of(vc, hash), head) : NULL;
+	if (!slot || word_is_ghost(kvp_load(slot)))
+		return false;
+	kvp_store_release(slot, 0ull);
+	return true;
+}
+
+void kve_values_move(struct kv_db *db, const struct kvf_value_ref *from, const struct kvf_value_ref *to,
+		     const void *bytes)
+{
+	struct kve_values *vc = &db->values;
+	struct kve_value_head head;
+	bool had;
+
+	head_of(from, &head);
+	kvp_mutex_lock(&vc->lock);
+	had = piece_forget(vc, &head);
+	while (head_next(&head))
+		had |= piece_forget(vc, &head);
+	kvp_mutex_unlock(&vc->lock);
+	if (had)
+		kve_values_put(db, to, bytes, true);
 }
 
 /* ---- giving back ---------------------------------------------------------------------------------- */
@@ -483,28 +513,6 @@ void kve_values_yield(struct kv_db *db)
 
 	if (kvp_load(&db->values.bytes) > limit)
 		give_back(&db->values, limit - SLAB_BYTES, KVF_MIN(KVF_MAX(idle, IDLE_MIN), IDLE_MAX));
-}
-
-void kve_values_move(struct kv_db *db, const struct kvf_value_ref *from, const struct kvf_value_ref *to)
-{
-	struct kve_values *vc = &db->values;
-	u64 place = place_of(from);
-	struct kve_value **link, *v;
-
-	kvp_mutex_lock(&vc->lock);
-	for (link = &vc->bucket[bucket_of(vc, place)]; (v = *link); link = &v->next)
-		if (v->place == place && v->gen == le32_to_cpu(from->segment_gen) &&
-		    v->lsn == le64_to_cpu(from->lsn))
-			break;
-	if (v) {
-		*link = v->next;
-		v->place = place_of(to);
-		v->gen = le32_to_cpu(to->segment_gen);
-		link = &vc->bucket[bucket_of(vc, v->place)];
-		v->next = *link;
-		*link = v;
-	}
-	kvp_mutex_unlock(&vc->lock);
 }
 
 void kve_values_shrink(struct kv_db *db, u64 bytes)

@@ -98,18 +98,39 @@ void kvp_free(void *p)
 	free(p);
 }
 
+/*
+ * Large buffers that come and go are mapped: malloc takes the largest that was freed for the size that it may
+ * keep, and then twice as much stays with the process.
+ */
+#define MAP_BYTES (512u << 10)
+
+static size_t iobuf_bytes(size_t bytes)
+{
+	return bytes ? (bytes + KVP_IO_ALIGN - 1) & ~(size_t)(KVP_IO_ALIGN - 1) : KVP_IO_ALIGN;
+}
+
 void *kvp_iobuf_alloc(size_t bytes)
 {
+	void *p;
+
 	if (alloc_refused() || bytes > SIZE_MAX - KVP_IO_ALIGN)
 		return NULL;
-	bytes = (bytes + KVP_IO_ALIGN - 1) & ~(size_t)(KVP_IO_ALIGN - 1);
-	return alloc_done(aligned_alloc(KVP_IO_ALIGN, bytes ? bytes : KVP_IO_ALIGN));
+	bytes = iobuf_bytes(bytes);
+	if (bytes < MAP_BYTES)
+		return alloc_done(aligned_alloc(KVP_IO_ALIGN, bytes));
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return p == MAP_FAILED ? NULL : alloc_done(p);
 }
 
 void kvp_iobuf_free(void *p, size_t bytes)
 {
-	(void)bytes; /* the kernel side needs it */
-	kvp_free(p);
+	bytes = iobuf_bytes(bytes);
+	if (!p || bytes < MAP_BYTES) {
+		kvp_free(p);
+		return;
+	}
+	alloc_freed();
+	KVP_ASSERT(munmap(p, bytes) == 0);
 }
 
 /* ---- arena --------------------------------------------------------------------------------- */

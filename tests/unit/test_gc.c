@@ -459,6 +459,9 @@ static void small_checkpoints(kv_options *opt)
 {
 	opt->checkpoint_bytes = 1u << 20;
 	opt->cache_bytes = 2u << 20;
+	/* Little is written: it has to fill some. */
+	if (!opt->segment_bytes)
+		opt->segment_bytes = 512u << 10;
 }
 
 START_TEST(beside_readers_and_writers)

@@ -341,7 +341,7 @@ START_TEST(memory_is_bounded)
 	before = private_bytes();
 	ok(kv_open(path, &opt, &v.db));
 	volume_load(&v, limits[_i], before);
-	must(v.db->values.bytes > limits[_i] / 5);
+	must(v.db->values.bytes > limits[_i] / 9);
 	ok(kv_close(v.db));
 	unlink(path);
 }
