@@ -11,14 +11,15 @@
 
 #define RESERVE_SEGMENTS 3u /* 2 LOG and 1 TREE, of a volume with a limit */
 /* Of an image that ends with its file system: closing takes some as well. */
-#define RESERVE_BACKED 4u	    /* segments at least, */
-#define RESERVE_BYTES (4096u << 10) /* and so many bytes */
+#define RESERVE_BYTES (4096u << 10)
+#define RESERVE_LEAST 4u /* segments */
+#define RESERVE_MOST 8u
 #define RESERVE_FROM 32u    /* smaller images have none but what they are created with */
 #define GROW_BYTES (64u << 20) /* at once, at most */
 
 static u32 reserve_backed(const struct kv_db *db)
 {
-	return KVF_MAX(RESERVE_BACKED, RESERVE_BYTES >> db->geo.segment_shift);
+	return KVF_MIN(KVF_MAX(RESERVE_LEAST, RESERVE_BYTES >> db->geo.segment_shift), RESERVE_MOST);
 }
 
 void kve_identity_set(struct kv_db *db)

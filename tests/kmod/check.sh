@@ -60,8 +60,7 @@ run() {
 	local programs=(-b "$builddir/kvs" -b "$builddir/kvs-fsck")
 
 	check "$s: initramfs" bash "$here/initrd.sh" -k "$modules" -o "$out/initrd" -t "$here/guest.sh" \
-		-P "${programs[@]}" "$out/kvfs.ko" "$here/suite.sh" "$here/mount_backend.sh" "$here/guest.py" \
-		"$builddir/tests/lib/k11"
+		-P "${programs[@]}" "$out/kvfs.ko" "${suite_files[@]}"
 	check "$s: kvs create makes the disk" make_disks "$s"
 	bash "$here/vm.sh" -k "$vmlinuz" -i "$out/initrd" -c "$out/console" -r "$out/results" -t "$limit" \
 		-a "${words[$s]}" "$out"/vd[a-d] > "$tmp/vm.out" 2>&1 || status=$?

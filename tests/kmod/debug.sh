@@ -89,8 +89,7 @@ part_suite() {
 	mkdir -p "$work/suite"
 	check 'suite: kvs create makes the disk' make_disks suite
 	guest suite 3000 'kv_keys=3000 kv_large=16' -P -b "$builddir/kvs" -b "$builddir/kvs-fsck" \
-		"$work/module/kvfs.ko" "$here/guest.sh" "$here/suite.sh" "$here/mount_backend.sh" \
-		"$here/guest.py" "$builddir/tests/lib/k11" -- "$work/suite"/vd[a-d]
+		"$work/module/kvfs.ko" "$here/guest.sh" "${suite_files[@]}" -- "$work/suite"/vd[a-d]
 	silent suite
 	judge_disk suite vda
 	judge_disk suite vdb

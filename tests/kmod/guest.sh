@@ -308,6 +308,28 @@ finish() {
 	echo "# view vdb $(cat /tmp/vb)"
 }
 
+# ---- row K14: from nothing to a mounted volume, and back ----------------------------------------------------------
+
+scripts() {
+	check 'K14 kvfs-load.sh: module, image, loop device, mount' \
+		sh /kvfs-load.sh -m /kvfs.ko -s 32M /tmp/k14.img /tmp/k14
+	is 'K14 it is mounted' "$(grep -c '^/dev/loop[0-9]* /tmp/k14 kvfs ' /proc/mounts)" 1
+	echo value > /tmp/k14/key
+	check 'K14 kvfs-unload.sh takes all of it back' sh /kvfs-unload.sh /tmp/k14
+	is 'K14 nothing of it is left' \
+		"$(grep -w kvfs /proc/mounts /proc/modules; cat /sys/block/loop*/loop/backing_file 2> /dev/null)" ''
+	is 'K14 but the image' "$(kvs get /tmp/k14.img key)" value
+	check 'K14 kvfs-load.sh mounts an image that is there' \
+		sh /kvfs-load.sh -m /kvfs.ko -o ro /tmp/k14.img /tmp/k14
+	is 'K14 with options' "$(cat /tmp/k14/key; echo x 2> /dev/null > /tmp/k14/new || echo read-only)" \
+		"$(printf 'value\nread-only')"
+	check 'K14 kvfs-unload.sh -k keeps the module' sh /kvfs-unload.sh -k /tmp/k14
+	check 'K14 and it is there' grep -qw kvfs /proc/modules
+	refused 'K14 kvfs-unload.sh of what is not mounted' sh /kvfs-unload.sh /tmp/k14
+	check 'K14 rmmod' rmmod kvfs
+	rm /tmp/k14.img
+}
+
 clock start
 start
 options
@@ -335,6 +357,7 @@ clock mounts
 mounts
 leave
 finish
+scripts
 clock end
 echo '# complete'
 exit $failed

@@ -24,6 +24,11 @@ make_disks() {
 		kvs del "$work/$1/vda" filler && truncate -s 448M "$work/$1/vda"
 }
 
+# What guest.sh needs beside the module and programs.
+# shellcheck disable=SC2034 # for those that source this
+suite_files=("$here/suite.sh" "$here/mount_backend.sh" "$here/guest.py" "$builddir/tests/lib/k11"
+	"$srcdir"/kmod/scripts/kvfs-{load,unload}.sh "$srcdir/kmod/mount.kvfs")
+
 # forward NAME FILE: what the guest printed, as checks of ours.
 forward() {
 	local line title='' kind='' details=()
