@@ -224,25 +224,19 @@ static int log2_of(u64 v)
 	return v == 1 ? n : -1;
 }
 
-#define SEGMENT_LEAST (512u << 10)
-#define SEGMENT_USUAL (1024u << 10)
-#define WINDOW_LEAST (64u << 10)
-#define WINDOW_USUAL (1024u << 10)
+#define WINDOW_FIRST (64u << 10) /* of it, that a new file has space for */
 
-/*
- * Small volumes get small segments, so that they have many; large ones large segments, so that the log goes
- * home in large writes and the table stays below 64 Ki rows. bytes 0: it grows as it has to.
- */
+/* Large volumes get large segments: the table stays below 64 Ki rows. */
 static u32 segment_choose(u64 bytes)
 {
-	u32 segment = bytes ? SEGMENT_LEAST : SEGMENT_USUAL;
+	u32 segment = 512u << 10;
 
-	while (segment < SEGMENT_USUAL && bytes / segment > 1024)
-		segment *= 2;
 	while (segment < KVF_SEGMENT_MAX && bytes / segment > 65536)
 		segment *= 2;
 	return segment;
 }
+
+#define WINDOW_MAX (1024u << 10)
 
 static int geometry_choose(struct kv_db *db, const kv_options *opt)
 {
@@ -256,7 +250,7 @@ static int geometry_choose(struct kv_db *db, const kv_options *opt)
 	while (!opt->frame_bytes && frame > KVF_FRAME_MIN && frame > segment - 2 * block)
 		frame /= 2;
 	if (!window)
-		window = segment >= 4 * WINDOW_LEAST ? KVF_MIN(segment / 2, WINDOW_USUAL) : 0;
+		window = segment >= (256u << 10) ? KVF_MIN(segment / 2, WINDOW_MAX) : 0;
 	if (window == 1)
 		window = 0;
 	if (log2_of(block) < 0 || log2_of(segment) < 0 || log2_of(frame) < 0 ||
@@ -311,7 +305,7 @@ static int areas_write(struct kv_db *db, bool fresh)
 		return err;
 	/* A new file has nothing there, and gets space for the window when it is used. */
 	if (fresh)
-		window = KVF_MIN(window, WINDOW_LEAST);
+		window = KVF_MIN(window, WINDOW_FIRST);
 	window += db->geo.window_offset;
 	memset(buf, 0, bytes);
 	bytes = KVF_MIN(bytes, db->geo.segment);

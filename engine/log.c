@@ -292,11 +292,13 @@ static void swap_next(struct kve_log *log, u32 *segment, u32 *gen)
 {
 	u32 s = *segment, g = *gen;
 
+	kvp_mutex_lock(&log->append);
 	*segment = log->next_segment;
 	*gen = log->next_gen;
 	log->next_segment = s;
 	log->next_gen = g;
-	log->switched = true;
+	kvp_store(&log->switched, true);
+	kvp_mutex_unlock(&log->append);
 }
 
 /* Everything that may run out of space or memory, before the first byte of the SEAL record. */

@@ -158,7 +158,7 @@ static bool single_fits(const struct kv_db *db, const struct kve_op *op, u32 byt
 	const struct kve_log *log = &db->log;
 	u32 pending = log->pos.offset + bytes - KVF_MAX(log->windowed, log->written);
 
-	return fits(db, op, bytes) && (!kill_safe || (db->window && pending <= db->geo.window / 2));
+	return fits(db, op, bytes) && (!kill_safe || (db->window && pending <= KVE_LOG_PENDING(db)));
 }
 
 int kve_log_append_single(struct kv_db *db, struct kve_op *op, bool kill_safe, int more)

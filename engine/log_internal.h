@@ -32,6 +32,8 @@ int kve_log_window_store(struct kv_db *db);
 
 /* Bytes [0, upto) of a segment of the log, the head or its successor, are backed by the medium. */
 int kve_log_back(struct kv_db *db, u32 segment, u32 upto);
+/* More than this of unwritten bytes that the window does not have yet go home instead. */
+#define KVE_LOG_PENDING(db) ((db)->geo.window / 4 * 3)
 #define KVE_LOG_STEP (64u << 10) /* so much at a time, in the foreground */
 /* Wake the writer if it has something to do. Append lock. */
 void kve_log_writer_poke(struct kv_db *db);

@@ -76,7 +76,7 @@ int kve_log_kill_safe(struct kv_db *db)
 	kvp_mutex_lock(&log->append);
 	pending = log->filled - KVF_MAX(log->windowed, log->written);
 	kvp_mutex_unlock(&log->append);
-	if (db->window && pending <= db->geo.window / 2)
+	if (db->window && pending <= KVE_LOG_PENDING(db))
 		return window_update(db);
 	kvp_mutex_lock(&log->flush);
 	err = kve_log_write_home(db);

@@ -48,17 +48,15 @@ static unsigned int syncs_matter(struct kve_log *log)
 	u64 syncs = kvp_load(&log->syncs), since = syncs - log->syncs_seen;
 
 	log->syncs_seen = syncs;
-	return since > 1 || !log->switched ? KVP_WRITTEN : 0;
+	return since > 1 || !kvp_load(&log->switched) ? KVP_WRITTEN : 0;
 }
 
-int kve_log_back(struct kv_db *db, u32 segment, u32 upto)
+/* Backing lock. */
+static int back(struct kv_db *db, u32 segment, u32 upto)
 {
 	struct kve_log *log = &db->log;
-	int err;
+	int err = kve_segment_back(db, segment, upto, syncs_matter(log));
 
-	/* Zeros must not come behind records: one at a time. */
-	kvp_mutex_lock(&log->backing);
-	err = kve_segment_back(db, segment, upto, syncs_matter(log));
 	if (!err && db->window)
 		err = kvp_dev_window_back(db->dev, KVF_MIN(upto, db->geo.window));
 	if (!err) {
@@ -67,6 +65,36 @@ int kve_log_back(struct kv_db *db, u32 segment, u32 upto)
 			kvp_store(&log->backed, KVF_MAX(log->backed, upto));
 		kvp_mutex_unlock(&log->append);
 	}
+	return err;
+}
+
+int kve_log_back(struct kv_db *db, u32 segment, u32 upto)
+{
+	int err;
+
+	/* Zeros must not come behind records: one at a time. */
+	kvp_mutex_lock(&db->log.backing);
+	err = back(db, segment, upto);
+	kvp_mutex_unlock(&db->log.backing);
+	return err;
+}
+
+/*
+ * The same, if it is still the head or the one behind it: it stays so while the lock is held, as going on to
+ * another segment needs the lock. Zeros must not come to what is a page by now.
+ */
+static int back_current(struct kv_db *db, u32 segment, u32 upto)
+{
+	struct kve_log *log = &db->log;
+	bool current;
+	int err = 0;
+
+	kvp_mutex_lock(&log->backing);
+	kvp_mutex_lock(&log->append);
+	current = segment == log->pos.segment || segment == log->next_segment;
+	kvp_mutex_unlock(&log->append);
+	if (current)
+		err = back(db, segment, upto);
 	kvp_mutex_unlock(&log->backing);
 	return err;
 }
@@ -101,11 +129,11 @@ static void back_ahead(struct kv_db *db)
 		return;
 	for (at = pos.offset; at < head_end;) {
 		at = (u32)KVF_MIN(KVF_ROUND_UP((u64)at + 1, PIECE), (u64)head_end);
-		if (kve_log_back(db, pos.segment, at))
+		if (back_current(db, pos.segment, at))
 			return;
 	}
 	if (next_end)
-		(void)kve_log_back(db, next, next_end);
+		(void)back_current(db, next, next_end);
 }
 
 static void writer(void *arg)

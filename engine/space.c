@@ -10,17 +10,9 @@
 #include "kve.h"
 
 #define RESERVE_SEGMENTS 3u /* 2 LOG and 1 TREE, of a volume with a limit */
-/* Of an image that ends with its file system: closing takes some as well. */
-#define RESERVE_BYTES (4096u << 10)
-#define RESERVE_LEAST 4u /* segments */
-#define RESERVE_MOST 8u
+#define RESERVE_BACKED 8u   /* of an image that ends with its file system: closing takes some as well */
 #define RESERVE_FROM 32u    /* smaller images have none but what they are created with */
 #define GROW_BYTES (64u << 20) /* at once, at most */
-
-static u32 reserve_backed(const struct kv_db *db)
-{
-	return KVF_MIN(KVF_MAX(RESERVE_LEAST, RESERVE_BYTES >> db->geo.segment_shift), RESERVE_MOST);
-}
 
 void kve_identity_set(struct kv_db *db)
 {
@@ -179,7 +171,7 @@ static int reserve_back(struct kv_db *db)
 		kvp_store(&sp->host_full, false);
 		return 0;
 	}
-	for (; have <= reserve_backed(db) && !err; have++) {
+	for (; have <= RESERVE_BACKED && !err; have++) {
 		nr = unbacked_free(db);
 		if (nr == KVF_NO_SEGMENT) {
 			nr = sp->nr;
@@ -656,7 +648,7 @@ void kve_space_trim(struct kv_db *db)
 	nr = sp->nr;
 	kvp_mutex_unlock(&sp->lock);
 	/* A tenth, as far as the promise allows. */
-	pool = KVF_MAX(KVF_MIN(nr / 10, kve_space_pool(db)), reserve_backed(db) + 2);
+	pool = KVF_MAX(KVF_MIN(nr / 10, kve_space_pool(db)), RESERVE_BACKED + 2);
 	for (i = KVF_SEG_FIRST; i < nr; i++) {
 		kvp_mutex_lock(&sp->lock);
 		backed = sp->seg[i].kind == KVF_KIND_FREE ? sp->seg[i].backed : 0;

@@ -424,6 +424,10 @@ static void *writer(void *arg)
 		j->err = kv_put(j->v->db, NULL, key, strlen(key), value, 600 + i % 500, 0);
 		if (!j->err && i % 7 == 0)
 			j->err = kv_del(j->v->db, NULL, key, strlen(key), 0);
+		/* No segment dies whole: there is always something to move. */
+		sprintf(key, "stays%u-%05u", j->id, i);
+		if (!j->err && i % 16 == 0)
+			j->err = kv_put(j->v->db, NULL, key, strlen(key), value, sizeof(value), 0);
 	}
 	kvp_sub(j->running, 1u);
 	return NULL;
@@ -459,14 +463,11 @@ static void small_checkpoints(kv_options *opt)
 {
 	opt->checkpoint_bytes = 1u << 20;
 	opt->cache_bytes = 2u << 20;
-	/* Little is written: it has to fill some. */
-	if (!opt->segment_bytes)
-		opt->segment_bytes = 512u << 10;
 }
 
 START_TEST(beside_readers_and_writers)
 {
-	struct job jobs[4] = { { .id = 1, .rounds = 6000 }, { .id = 2, .rounds = 6000 },
+	struct job jobs[4] = { { .id = 1, .rounds = 8000 }, { .id = 2, .rounds = 8000 },
 			       { .id = 1, .rounds = 12000 }, { .id = 2, .rounds = 12000 } };
 	uint32_t i, rounds = 0, running = 2;
 	struct volume v;
