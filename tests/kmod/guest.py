@@ -220,7 +220,7 @@ def races(where, count=200, workers=4):
 		return run
 
 	got = parallel([accessor(b"A", 5000), accessor(b"B", 9000), accessor(b"C", 5000), accessor(b"D", 9000)])
-	check("K12 access/access: a reader sees one value, whole", got == [b"good"] * 4, got)
+	check("K12 S16 access/access: a reader sees one value, whole", got == [b"good"] * 4, got)
 
 	def deleter():
 		for i in range(count):
