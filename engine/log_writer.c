@@ -83,17 +83,17 @@ int kve_log_back(struct kv_db *db, u32 segment, u32 upto)
  * The same, if it is still the head or the one behind it: it stays so while the lock is held, as going on to
  * another segment needs the lock. Zeros must not come to what is a page by now.
  */
-static int back_current(struct kv_db *db, u32 segment, u32 upto)
+static int back_ours(struct kv_db *db, u32 segment, u32 upto)
 {
 	struct kve_log *log = &db->log;
-	bool current;
+	bool ours;
 	int err = 0;
 
 	kvp_mutex_lock(&log->backing);
 	kvp_mutex_lock(&log->append);
-	current = segment == log->pos.segment || segment == log->next_segment;
+	ours = segment == log->pos.segment || segment == log->next_segment;
 	kvp_mutex_unlock(&log->append);
-	if (current)
+	if (ours)
 		err = back(db, segment, upto);
 	kvp_mutex_unlock(&log->backing);
 	return err;
@@ -129,11 +129,11 @@ static void back_ahead(struct kv_db *db)
 		return;
 	for (at = pos.offset; at < head_end;) {
 		at = (u32)KVF_MIN(KVF_ROUND_UP((u64)at + 1, PIECE), (u64)head_end);
-		if (back_current(db, pos.segment, at))
+		if (back_ours(db, pos.segment, at))
 			return;
 	}
 	if (next_end)
-		(void)back_current(db, next, next_end);
+		(void)back_ours(db, next, next_end);
 }
 
 static void writer(void *arg)
