@@ -78,18 +78,26 @@ is 'scan raw' "$(kvs scan "$img" --enc raw)" $'k\tcut \xc3'
 is 'scan hex' "$(kvs scan "$img" --enc hex)" $'6b\t63757420c3'
 is 'scan base64' "$(kvs scan "$img" --enc base64)" $'aw==\tY3V0IMM='
 is 'scan of mixed encodings' "$(kvs scan "$img" --key-enc hex --value-enc base64)" $'6b\tY3V0IMM='
+# bytes N: the same random bytes in each run.
+bytes() {
+	python3 -c 'import random, sys
+n = int(sys.argv[1])
+sys.stdout.buffer.write(random.Random(n).randbytes(n))' "$1"
+}
 for n in 0 1 2 3 4 5 47 48 49 383 384 385 1000; do
-	head -c "$n" /dev/urandom > "$tmp/want"
+	bytes "$n" > "$tmp/want"
 	kvs put "$img" k - < "$tmp/want"
 	is "base64 of $n bytes" "$(kvs get "$img" k --value-enc base64)" "$(base64 -w0 "$tmp/want")"
 	kvs get "$img" k --value-enc escape > "$tmp/text"
-	kvs put "$img" copy --value-enc escape "$(cat "$tmp/text")"
+	kvs put "$img" copy --value-enc escape -- "$(cat "$tmp/text")"
 	kvs get "$img" copy > "$tmp/got"
 	same "escape of $n bytes comes back" "$tmp/want" "$tmp/got"
 	kvs put "$img" copy --value-enc hex "$(kvs get "$img" k --value-enc hex)"
 	kvs get "$img" copy > "$tmp/got"
 	same "hex of $n bytes comes back" "$tmp/want" "$tmp/got"
 done
+kvs put "$img" copy --value-enc escape -- '-\xff'
+is 'behind --, a value may begin with a dash' "$(kvs get "$img" copy --value-enc hex)" 2dff
 
 # ---- keys: every byte, in every mode; names with a meaning elsewhere
 b=$tmp/b.kv
