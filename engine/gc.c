@@ -3,8 +3,8 @@
  * gc.c - garbage collection of the log: rounds, and which segments they empty.
  *
  * A round chooses victims, LOG segments with few live bytes, reads their live records into memory
- * (gc_copy.c), writes these as copies to fewer cold segments, and lets the leaves refer to the copies
- * (gc_swap.c). It goes in small steps, with anything in between: what dies meanwhile is not swapped.
+ * (gc_read.c), writes these as copies to fewer cold segments (gc_copy.c), and lets the leaves refer to the
+ * copies (gc_swap.c). It goes in small steps, with anything in between: what dies meanwhile is not swapped.
  * Then the victims have died whole, and the next checkpoint frees them as any other.
  *
  * Victims and new cold segments are busy for the time of a round: no checkpoint frees them. A victim that
@@ -14,6 +14,7 @@
 
 #define TIGHT 2u	     /* segments: the volume is about full */
 #define BUF_BYTES (6u << 20) /* of live records, at least a segment of them */
+#define ABREAST_BYTES (2u << 20)
 
 void kve_gc_init(struct kv_db *db)
 {
@@ -29,9 +30,12 @@ static void round_free(struct kv_db *db, struct kve_gc *gc)
 {
 	if (!gc)
 		return;
-	kvp_iobuf_free(gc->segment, db->geo.segment);
+	kvp_iobuf_free(gc->segment, gc->abreast * db->geo.segment);
 	kvp_iobuf_free(gc->buf, gc->room);
+	kvp_free(gc->group);
 	kvp_free(gc->record);
+	kvp_free(gc->order);
+	kvp_free(gc->io);
 	kvp_free(gc);
 	kvp_store(&db->gc_bytes, 0ull);
 }
@@ -43,13 +47,16 @@ static int round_alloc(struct kv_db *db, u32 segments, struct kve_gc **out)
 	if (!gc)
 		return -KVE_no_memory;
 	gc->room = KVF_MIN(segments, KVF_MAX(BUF_BYTES / db->geo.segment, 1u)) * db->geo.record_max;
+	gc->abreast = KVF_MAX(1u, KVF_MIN(KVE_GC_ABREAST, ABREAST_BYTES / db->geo.segment));
 	gc->buf = kvp_iobuf_alloc(gc->room);
-	gc->segment = kvp_iobuf_alloc(db->geo.segment);
-	if (!gc->buf || !gc->segment) {
+	gc->segment = kvp_iobuf_alloc(gc->abreast * db->geo.segment);
+	gc->group = kvp_alloc(sizeof(*gc->group), 0);
+	gc->io = kvp_alloc_array(kve_gc_ios(db, gc->abreast), sizeof(*gc->io), 0);
+	if (!gc->buf || !gc->segment || !gc->group || !gc->io) {
 		round_free(db, gc);
 		return -KVE_no_memory;
 	}
-	kvp_store(&db->gc_bytes, (u64)gc->room + db->geo.segment);
+	kvp_store(&db->gc_bytes, (u64)gc->room + gc->abreast * db->geo.segment);
 	kve_values_yield(db);
 	*out = gc;
 	return 0;
@@ -231,9 +238,9 @@ static int step_begin(struct kv_db *db, bool *more)
 
 static int step_read(struct kv_db *db, struct kve_gc *gc)
 {
-	int err = kve_gc_read(db, gc, gc->victim[gc->read]);
+	int err = kve_gc_read(db, gc);
 
-	if (!err && ++gc->read == gc->victims)
+	if (!err && gc->read == gc->victims)
 		gc->phase = KVE_GC_WRITE;
 	return err;
 }
@@ -241,9 +248,11 @@ static int step_read(struct kv_db *db, struct kve_gc *gc)
 /* Copies that would take as many segments as they free are not worth it: *more says so. */
 static int step_write(struct kv_db *db, struct kve_gc *gc, bool *more)
 {
-	u32 need = kve_gc_plan(db, gc);
-	int err;
+	u32 need;
+	int err = kve_gc_plan(db, gc, &need);
 
+	if (err)
+		return err;
 	if (need >= gc->victims || need > KVE_GC_VICTIMS) {
 		round_end(db, false);
 		*more = false;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * gc.h - what gc.c, gc_copy.c and gc_swap.c share: a round of garbage collection.
+ * gc.h - what gc.c, gc_read.c, gc_copy.c and gc_swap.c share: a round of garbage collection.
  */
 #ifndef KVE_GC_H
 #define KVE_GC_H
@@ -8,12 +8,27 @@
 #include "kve.h"
 
 #define KVE_GC_VICTIMS 64u
+#define KVE_GC_GROUP 64u /* records of a victim that are looked up together */
+#define KVE_GC_ABREAST 4u /* segments that are read or written at once, at most */
 
 /* A live value: its record as the victim has it, header to padding, stands in the round's buffer. */
 struct kve_gc_record {
 	struct kv_tree *tree;
 	u32 at, bytes; /* in buf */
 	struct kvf_value_ref old, new;
+};
+
+/* Place of a record in the order of (tree, key). */
+struct kve_gc_order {
+	u64 head; /* eight bytes of the key behind what all have in common, big end first */
+	u32 tree, record;
+};
+
+/* Separated values of a victim, until a lookup says which of them live. */
+struct kve_gc_group {
+	struct kve_lookup l[KVE_GC_GROUP];
+	struct kve_gc_record record[KVE_GC_GROUP]; /* at: in the victim */
+	u32 tree, nr;
 };
 
 enum kve_gc_phase { KVE_GC_IDLE, KVE_GC_READ, KVE_GC_WRITE, KVE_GC_SWAP };
@@ -23,26 +38,48 @@ struct kve_gc {
 	enum kve_gc_phase phase;
 	u32 victim[KVE_GC_VICTIMS];
 	u32 victims, read; /* of them read */
-	u8 *segment;	   /* one victim, or the cold segment that is being made */
+	u8 *segment;	   /* victims that are read, or cold segments that are being made */
+	u32 abreast;	   /* how many of them */
 	u8 *buf;	   /* live records */
 	u32 room, used;	   /* bytes of buf */
-	struct kve_gc_record *record; /* in the order of their keys once all are there */
+	struct kve_gc_group *group;
+	struct kve_gc_record *record;
+	struct kve_gc_order *order;
 	u32 nr, cap, swapped;
 	u32 cold[KVE_GC_VICTIMS];
-	u32 colds;
+	u32 colds, colds_written;
+	struct kvp_io *io;
+	u32 ios;
 	bool partial; /* the last victim fits only in part */
 	bool cut; /* space ran out: not all of the victims' records have copies */
 };
 
+/* The i-th in the order of (tree, key). */
+static inline struct kve_gc_record *kve_gc_nth(const struct kve_gc *gc, u32 i)
+{
+	return &gc->record[gc->order[i].record];
+}
+
 /* One step; *more: there is more to do. GC lock. */
 int kve_gc_step(struct kv_db *db, bool *more);
 
+/* ---- gc_read.c ---- */
+
+/* The live records of the next victims go to the round's buffer. */
+int kve_gc_read(struct kv_db *db, struct kve_gc *gc);
+/* The ref to a record that stands there. */
+void kve_gc_ref(struct kvf_value_ref *ref, const struct kvf_record *r, const struct kvf_identity *id,
+		u32 offset);
+
 /* ---- gc_copy.c ---- */
 
-/* The live records of one victim go to the round's buffer. */
-int kve_gc_read(struct kv_db *db, struct kve_gc *gc, u32 segment);
-/* Cold segments that the records need. They are in order then. */
-u32 kve_gc_plan(struct kv_db *db, struct kve_gc *gc);
+/* Transfers that so many segments can take. */
+u32 kve_gc_ios(const struct kv_db *db, u32 abreast);
+/* [from, to) of a segment, in place slot of gc->segment, with the next run. */
+void kve_gc_io_add(struct kv_db *db, struct kve_gc *gc, u8 op, u32 segment, u32 slot, u32 from, u32 to);
+int kve_gc_io_run(struct kv_db *db, struct kve_gc *gc);
+/* The order of the records, and how many cold segments they need. */
+int kve_gc_plan(struct kv_db *db, struct kve_gc *gc, u32 *segments);
 /* All of them written to cold segments; new refs are set. */
 int kve_gc_write(struct kv_db *db, struct kve_gc *gc);
 

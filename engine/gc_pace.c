@@ -26,16 +26,18 @@ static void lines_take(struct kv_db *db, struct lines *l)
 {
 	struct kve_space *sp = &db->space;
 	u64 dirty = kvp_load(&db->cache.dirty), live, pages;
+	bool in_leaves;
 
 	dirty = KVF_MIN(dirty, db->cache.limit / 2) * db->geo.frame;
 	kvp_mutex_lock(&sp->lock);
 	l->used = (u64)(sp->log_nr + sp->tree_nr) * db->geo.segment;
 	pages = sp->pending_bytes - (u64)sp->dying_nr * db->geo.segment;
 	pages = sp->tree_bytes - KVF_MIN(sp->tree_bytes, pages);
-	/* Less the headers of records, and what pages are more than what is in them. */
-	live = sp->live_bytes - sp->live_bytes / 16 + pages / 2;
 	/* What is dirty is written beside what it replaces: the promise has room for that above the lines. */
-	l->dirty = sp->live_bytes > pages ? 0 : dirty;
+	in_leaves = sp->live_bytes <= pages;
+	l->dirty = in_leaves ? dirty : 0;
+	/* Less the headers of records, and what of pages are refs, or unused parts of blocks. */
+	live = sp->live_bytes - sp->live_bytes / 16 + (in_leaves ? pages - pages / 4 : pages / 2);
 	l->target = live + live * 3 / 20 + (28u << 20);
 	l->limit = live + live / 4 + (46u << 20);
 	l->soft = l->target + (l->limit - l->target) / 2;

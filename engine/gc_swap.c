@@ -16,6 +16,7 @@
 struct step {
 	struct kve_gc *gc;
 	struct kve_frame *leaf[SWAPS]; /* pinned; NULL: nothing to swap */
+	u32 slot[SWAPS];	       /* of the key, once the writer lock is held */
 	u32 first, nr;		       /* of the round's records */
 };
 
@@ -36,28 +37,37 @@ static bool covers(const struct kve_gc *gc, const struct kve_gc_record *r, const
 	       kve_leaf_fits(leaf->page, r->tree->db->geo.frame, KVE_SEEK_KEY, key, len);
 }
 
-/* The cell with the new ref, and its slot, if the key refers to the original still. */
-static bool cell_make(const struct kve_gc *gc, const struct kve_gc_record *r, const u8 *page, u32 frame,
-		      u32 *slot, u8 *cell, u32 *cell_len)
+/* The cell of a slot with the new ref, if it has that of the original still. */
+static bool cell_make(const struct kve_gc_record *r, const u8 *page, u32 frame, u32 slot, u8 *cell,
+		      u32 *cell_len)
 {
-	const u8 *key, *found;
-	bool exact;
-	u32 len;
+	const u8 *found;
+	u32 head;
 	u8 flags;
 
-	key = key_of(gc, r, &len);
-	*slot = kve_node_search(page, frame, key, len, &exact);
-	if (!exact)
-		return false;
-	found = kvf_page_cell(page, frame, *slot, cell_len, &flags);
+	found = kvf_page_cell(page, frame, slot, cell_len, &flags);
 	if ((flags & KVF_CELL_KIND) != KVF_CELL_REF || *cell_len < sizeof(r->old) || *cell_len > CELL_MAX)
 		return false;
 	memcpy(cell, found, *cell_len);
-	len = *cell_len - (u32)sizeof(r->old);
-	if (memcmp(cell + len, &r->old, sizeof(r->old)) && !KVP_BUG("gc-unconditional-swap"))
+	head = *cell_len - (u32)sizeof(r->old);
+	if (memcmp(cell + head, &r->old, sizeof(r->old)) && !KVP_BUG("gc-unconditional-swap"))
 		return false;
-	memcpy(cell + len, &r->new, sizeof(r->new));
+	memcpy(cell + head, &r->new, sizeof(r->new));
 	return true;
+}
+
+/* The slot of the record's key, if that refers to the original still. */
+static bool slot_find(const struct kve_gc *gc, const struct kve_gc_record *r, const u8 *page, u32 frame,
+		      u32 *slot)
+{
+	u8 cell[CELL_MAX];
+	const u8 *key;
+	bool exact;
+	u32 len;
+
+	key = key_of(gc, r, &len);
+	*slot = kve_node_search(page, frame, key, len, &exact);
+	return exact && cell_make(r, page, frame, *slot, cell, &len);
 }
 
 /* Leaves of the next records, in memory and pinned. No lock held. */
@@ -69,7 +79,7 @@ static int leaves_pin(struct step *st)
 	int err;
 
 	for (i = 0; i < KVF_MIN(left, SWAPS) && leaves < LEAVES; i++) {
-		r = &st->gc->record[st->first + i];
+		r = kve_gc_nth(st->gc, st->first + i);
 		key = key_of(st->gc, r, &len);
 		err = kve_tree_leaf(r->tree, key, len, &st->leaf[i]);
 		/* A page that cannot be read keeps its ref: its record stays where it is. */
@@ -113,19 +123,18 @@ static int leaf_renew(const struct step *st, const struct kve_gc_record *r, stru
 /* What may fail: images for frozen generations. Writer lock. */
 static int prepare(struct kv_db *db, struct step *st)
 {
-	u8 cell[CELL_MAX];
-	u32 i, slot, len;
+	u32 i;
 	int err = 0;
 
 	for (i = 0; i < st->nr && !err; i++) {
-		struct kve_gc_record *r = &st->gc->record[st->first + i];
+		struct kve_gc_record *r = kve_gc_nth(st->gc, st->first + i);
 
 		if (st->leaf[i])
 			err = leaf_renew(st, r, &st->leaf[i]);
 		if (err || !st->leaf[i])
 			continue;
 		if (kvp_load(&r->tree->dropped) ||
-		    !cell_make(st->gc, r, st->leaf[i]->page, db->geo.frame, &slot, cell, &len)) {
+		    !slot_find(st->gc, r, st->leaf[i]->page, db->geo.frame, &st->slot[i])) {
 			kve_frame_unpin(st->leaf[i]);
 			st->leaf[i] = NULL;
 			continue;
@@ -133,6 +142,8 @@ static int prepare(struct kv_db *db, struct step *st)
 		err = kve_head_prepare(db, r->tree);
 		if (!err)
 			err = kve_frame_prepare(db, st->leaf[i]);
+		kve_values_expect(db, &r->old);
+		kve_values_expect(db, &r->new);
 	}
 	return err;
 }
@@ -141,18 +152,18 @@ static int prepare(struct kv_db *db, struct step *st)
 static void apply(struct kv_db *db, struct step *st)
 {
 	u8 cell[CELL_MAX];
-	u32 i, slot, len;
+	u32 i, len;
 
 	for (i = 0; i < st->nr; i++) {
-		struct kve_gc_record *r = &st->gc->record[st->first + i];
+		struct kve_gc_record *r = kve_gc_nth(st->gc, st->first + i);
 		struct kve_frame *leaf = st->leaf[i];
 
-		if (!leaf || !cell_make(st->gc, r, leaf->page, db->geo.frame, &slot, cell, &len))
+		if (!leaf || !cell_make(r, leaf->page, db->geo.frame, st->slot[i], cell, &len))
 			continue;
 		r->tree->head.gen = db->open_gen;
 		kve_change_begin(leaf);
-		kve_cell_dead(db, leaf->page, slot);
-		kve_node_cell_set(leaf->page, db->geo.frame, slot, cell, len);
+		kve_cell_dead(db, leaf->page, st->slot[i]);
+		kve_node_cell_set(leaf->page, db->geo.frame, st->slot[i], cell, len);
 		kve_leaf_changed(db, leaf, 0);
 		kve_change_end(leaf);
 		kve_value_live(db, &r->new);

@@ -518,6 +518,8 @@ void kve_values_exit(struct kv_db *db);
 bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out);
 /* push: what has not been looked at for long makes room. */
 void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes, bool push);
+/* It will be moved soon: its place in the index is asked for. */
+void kve_values_expect(struct kv_db *db, const struct kvf_value_ref *ref);
 /* GC has copied the value: if it is in memory, it stays there, under its new place. */
 void kve_values_move(struct kv_db *db, const struct kvf_value_ref *from, const struct kvf_value_ref *to,
 		     const void *bytes);

@@ -469,6 +469,17 @@ static bool piece_forget(struct kve_values *vc, const struct kve_value_head *hea
 	return true;
 }
 
+void kve_values_expect(struct kv_db *db, const struct kvf_value_ref *ref)
+{
+	struct kve_value_head head;
+	const u64 *slots;
+
+	head_of(ref, &head);
+	slots = bucket_of(&db->values, hash_of(&head));
+	if (slots)
+		kvp_prefetch(slots);
+}
+
 void kve_values_move(struct kv_db *db, const struct kvf_value_ref *from, const struct kvf_value_ref *to,
 		     const void *bytes)
 {
