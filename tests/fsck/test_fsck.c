@@ -5,12 +5,12 @@
  *
  * "test_fsck write FILE FAULT" writes the volume instead, for cli.sh; FAULT is a number of image_fault.
  */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "../../fsck/kvsck.h"
 #include "image.h"
+#include "tests/unit/suite.h"
 
 struct memory {
 	const u8 *bytes;
@@ -605,14 +605,7 @@ static Suite *suite(void)
 
 int main(int argc, char **argv)
 {
-	SRunner *r;
-	int failed;
-
 	if (argc == 4 && !strcmp(argv[1], "write"))
 		return write_image(argv[2], atoi(argv[3]));
-	r = srunner_create(suite());
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite());
 }

@@ -4,7 +4,7 @@
  * and large values, in memory and cold; damage and failures, which are those of their items alone; what it
  * costs the device. Beside writers: test_many_threads.c. CONTRACT C4 C11 C19.
  */
-#include "tests/unit/volume.h"
+#include "tests/unit/faulty.h"
 
 #define KEYS 1500u
 #define MANY_MAX 300u
@@ -409,32 +409,6 @@ END_TEST
 
 /* ---- failures ----------------------------------------------------------------------------------- */
 
-struct faulty {
-	struct volume v;
-	struct kvp_fault fault;
-	kv_db *db;
-};
-
-/* A cold copy of the volume behind a device that fails. */
-static void faulty_open(struct faulty *f)
-{
-	struct kvp_dev *inner, *dev;
-
-	memset(&f->fault, 0, sizeof(f->fault));
-	must(!kvp_mem_open_copy(&inner, volume_bytes(&f->v), f->v.dev->size, MEM_BYTES_MAX));
-	must(!kvp_fault_open(&dev, inner, &f->fault));
-	ok(kve_open_dev(dev, &f->v.opt, &f->db));
-}
-
-static void faulty_begin(struct faulty *f, int world)
-{
-	volume_make(&f->v, world, volume_tight);
-	f->v.opt.log = volume_silent;
-	f->v.opt.flags |= KV_OPEN_NOTHREAD;
-	store_all(&f->v, NULL, 0);
-	volume_close(&f->v);
-}
-
 /* Each item is right, or has this error. Returns how many have it. */
 static uint32_t right_or(struct faulty *f, struct many *m, uint32_t n, int want)
 {
@@ -454,56 +428,41 @@ static uint32_t right_or(struct faulty *f, struct many *m, uint32_t n, int want)
 	return failed;
 }
 
-/* The n-th read from a cold start fails, once or from then on. */
-START_TEST(reads_that_fail)
+/* From a cold start the n-th fails, once or from then on: right or an error, and nothing of it stays. */
+static void each_failure(int world, enum faulty_what what, bool persistent)
 {
 	uint32_t n, failed = 0, nr = 90;
 	struct faulty f;
 	struct many *m;
 	bool hit = true;
 
-	faulty_begin(&f, _i % 2 ? MEM_TINY : MEM_DEFAULT);
+	faulty_begin(&f, world, what);
+	store_all(&f.v, NULL, 0);
+	volume_close(&f.v);
 	m = many_new(&f.v);
 	for (n = 1; hit; n += 1 + n / 20) {
 		faulty_open(&f);
-		f.fault = (struct kvp_fault){ .kinds = KVP_FAULT_READ, .error = -KVE_io_read, .nth = n,
-					      .persistent = _i >= 2 };
-		failed += right_or(&f, m, nr, KV_E_IO);
-		hit = f.fault.failed > 0;
-		f.fault.nth = 0;
-		must(right_or(&f, m, nr, KV_E_IO) == 0); /* nothing of it stays */
+		faulty_arm(&f, n, persistent);
+		failed += right_or(&f, m, nr, faulty_error(&f));
+		hit = faulty_disarm(&f);
+		must(right_or(&f, m, nr, faulty_error(&f)) == 0);
 		ok(kv_close(f.db));
 	}
 	must(n > 10);
-	must(_i < 2 || failed > 0);
+	must(!persistent || failed > 0);
 	many_free(m);
 	volume_end(&f.v);
 }
+
+START_TEST(reads_that_fail)
+{
+	each_failure(_i % 2 ? MEM_TINY : MEM_DEFAULT, FAULTY_READ, _i >= 2);
+}
 END_TEST
 
-/* The n-th allocation fails, once or from then on; warm and cold. */
 START_TEST(memory_that_is_missing)
 {
-	uint32_t n, failed = 0, nr = 90;
-	struct faulty f;
-	struct many *m;
-	bool hit = true;
-
-	faulty_begin(&f, _i % 2 ? MEM_TINY : MEM_DEFAULT);
-	m = many_new(&f.v);
-	for (n = 1; hit; n += 1 + n / 20) {
-		faulty_open(&f);
-		kvp_alloc_fail(n, _i >= 2);
-		failed += right_or(&f, m, nr, KV_E_NOMEM);
-		hit = kvp_alloc_calls() >= n;
-		kvp_alloc_fail(0, false);
-		must(right_or(&f, m, nr, KV_E_NOMEM) == 0);
-		ok(kv_close(f.db));
-	}
-	must(n > 10);
-	must(_i < 2 || failed > 0);
-	many_free(m);
-	volume_end(&f.v);
+	each_failure(_i % 2 ? MEM_TINY : MEM_DEFAULT, FAULTY_MEMORY, _i >= 2);
 }
 END_TEST
 
@@ -581,11 +540,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-	SRunner *r = srunner_create(suite());
-	int failed;
-
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite());
 }

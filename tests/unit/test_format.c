@@ -10,12 +10,12 @@
  *
  * The invariants of docs/FORMAT.md have the numbers of their findings; the rows name both.
  */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../format/kvf.h"
+#include "tests/unit/suite.h"
 
 static u64 rng = 0x9e3779b97f4a7c15ull;
 
@@ -837,8 +837,6 @@ int main(void)
 {
 	Suite *s = suite_create("format");
 	TCase *t = tcase_create("format");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 300);
 	tcase_add_checked_fixture(t, setup, NULL);
@@ -863,9 +861,5 @@ int main(void)
 	tcase_add_test(t, text_of_tree_heads_and_refs);
 	tcase_add_test(t, text_of_keys);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

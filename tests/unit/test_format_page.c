@@ -7,11 +7,11 @@
  * sealed again either fail or can be walked, read and printed in a buffer of exactly their size (run with
  * sanitizers). Rows C7, C16 (docs/CONTRACT.md).
  */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../format/kvf.h"
+#include "tests/unit/suite.h"
 
 #define BYTES 1024u
 #define ADDR 81u /* block 1 of segment 10 */
@@ -579,8 +579,6 @@ int main(void)
 {
 	Suite *s = suite_create("format_page");
 	TCase *t = tcase_create("page");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 300);
 	tcase_add_checked_fixture(t, setup, NULL);
@@ -595,9 +593,5 @@ int main(void)
 	tcase_add_test(t, cells);
 	tcase_add_test(t, cells_random);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

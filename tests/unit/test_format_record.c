@@ -6,11 +6,11 @@
  * bytes; and that a record passes at its home alone. Rows C8, C16 (docs/CONTRACT.md): what decides
  * where a log ends is the verdict on one record.
  */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../format/kvf.h"
+#include "tests/unit/suite.h"
 
 #define HOME 1024u
 
@@ -418,8 +418,6 @@ int main(void)
 {
 	Suite *s = suite_create("format_record");
 	TCase *t = tcase_create("record");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 300);
 	tcase_add_checked_fixture(t, setup, NULL);
@@ -433,9 +431,5 @@ int main(void)
 	tcase_add_test(t, record_random);
 	tcase_add_test(t, ext_random);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -84,6 +84,14 @@ static void fsck(struct volume *v)
 		ck_abort_msg("kvs-fsck: %s", why);
 }
 
+static void judge_and_end(struct volume *v)
+{
+	volume_close(v);
+	fsck(v);
+	volume_open(v);
+	volume_end(v);
+}
+
 /* All keys, then most of them again, at random: every segment is half dead. */
 static void churn(struct volume *v, struct content *c, uint32_t changes)
 {
@@ -139,10 +147,7 @@ START_TEST(half_dead_segments_come_back)
 	verify(&v, &c);
 	volume_crash(&v);
 	verify(&v, &c);
-	volume_close(&v);
-	fsck(&v);
-	volume_open(&v);
-	volume_end(&v);
+	judge_and_end(&v);
 }
 END_TEST
 
@@ -269,10 +274,7 @@ START_TEST(full_volume_goes_on)
 	for (i = 0; i < nr / 2; i++)
 		ok(kv_put(v.db, NULL, key, key_make(key, i), value, len, 0));
 	volume_check(&v);
-	volume_close(&v);
-	fsck(&v);
-	volume_open(&v);
-	volume_end(&v);
+	judge_and_end(&v);
 }
 END_TEST
 
@@ -492,10 +494,7 @@ START_TEST(beside_readers_and_writers)
 	volume_check(&v);
 	volume_reopen(&v);
 	volume_check(&v);
-	volume_close(&v);
-	fsck(&v);
-	volume_open(&v);
-	volume_end(&v);
+	judge_and_end(&v);
 }
 END_TEST
 
@@ -503,8 +502,6 @@ int main(void)
 {
 	Suite *s = suite_create("gc");
 	TCase *t = tcase_create("gc");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, half_dead_segments_come_back, 0, WORLDS);
@@ -515,9 +512,5 @@ int main(void)
 	tcase_add_loop_test(t, damage_stays_where_it_is, MEM_DEFAULT, FILE_DEFAULT);
 	tcase_add_loop_test(t, beside_readers_and_writers, 0, WORLDS);
 	suite_add_tcase(s, t);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run(s);
 }

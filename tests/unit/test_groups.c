@@ -84,15 +84,9 @@ int main(void)
 {
 	Suite *s = suite_create("groups");
 	TCase *t = tcase_create("groups");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 40); /* a watchdog: threads that wait for one another wait for ever */
 	tcase_add_loop_test(t, all_are_durable, 0, WORLDS);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

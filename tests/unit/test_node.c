@@ -8,11 +8,11 @@
  * knows only kv_format.h looks at the pages. Key shapes are made to hurt: shared prefixes, zeros, 0xff
  * runs, keys that are prefixes of each other, ascending numbers, the longest keys.
  */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "../../engine/node.h"
+#include "tests/unit/suite.h"
 
 #define PAGES_MAX 24
 #define ENTRIES_MAX 60000
@@ -757,8 +757,6 @@ int main(void)
 {
 	Suite *s = suite_create("node");
 	TCase *t = tcase_create("node");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 600);
 	tcase_add_loop_test(t, random_operations, 0, 6 * SHAPES);
@@ -766,9 +764,5 @@ int main(void)
 	tcase_add_loop_test(t, longest_entries, 0, 6);
 	tcase_add_test(t, garbage_is_in_bounds);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -4,8 +4,8 @@
  * and the devices in memory, recorded, faulty and order-checked. Files: test_port_file.c.
  */
 #include "port.h"
+#include "tests/unit/suite.h"
 
-#include <check.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -829,11 +829,5 @@ static Suite *port_suite(void)
 
 int main(void)
 {
-	SRunner *r = srunner_create(port_suite());
-	int failed;
-
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(port_suite());
 }

@@ -8,8 +8,8 @@
  * Shows CONTRACT C2 (the window outlives its process), C9 (a failed flush is final), C10, C13, C14.
  */
 #include "dev_file.h"
+#include "tests/unit/suite.h"
 
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
@@ -864,11 +864,5 @@ static Suite *file_suite(void)
 
 int main(void)
 {
-	SRunner *r = srunner_create(file_suite());
-	int failed;
-
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(file_suite());
 }

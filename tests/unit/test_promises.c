@@ -4,13 +4,13 @@
  * damaged copies at once, a read that fails under a lookup. Each was seen to fail with its planted bug.
  */
 #define _GNU_SOURCE
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "engine/user/kve_test.h"
 #include "format/kvf.h"
 #include "fsck/kvsck.h"
+#include "tests/unit/suite.h"
 
 #define SIZE (4u << 20)
 
@@ -265,18 +265,11 @@ int main(void)
 {
 	Suite *s = suite_create("promises");
 	TCase *t = tcase_create("promises");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_test(t, live_bytes_of_the_freeze);
 	tcase_add_test(t, fallback_to_intact_roots);
 	tcase_add_test(t, page_is_what_its_parent_says);
 	tcase_add_test(t, read_error_is_not_absence);
 	suite_add_tcase(s, t);
-	sr = srunner_create(s);
-	srunner_set_tap(sr, "-");
-	srunner_run_all(sr, CK_SILENT);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? 1 : 0;
+	return suite_run(s);
 }

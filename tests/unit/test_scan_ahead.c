@@ -4,7 +4,7 @@
  * within bounds, in a cache that is too small; damage and failures, which are those of their entries alone;
  * how few transfers a scan takes. CONTRACT C4 C11 C19.
  */
-#include "tests/unit/volume.h"
+#include "tests/unit/faulty.h"
 
 #define KEYS 3000u
 
@@ -266,36 +266,22 @@ static uint32_t scan_or(struct volume *v, kv_db *db, int want)
 /* Every n-th read, allocation; once. */
 START_TEST(failures_pass)
 {
-	struct kvp_fault fault;
-	struct kvp_dev *inner, *dev;
-	struct volume v;
+	struct faulty f;
 	bool hit = true;
-	kv_db *db;
 	uint32_t n;
 
-	volume_make(&v, _i % 2 ? MEM_TINY : MEM_DEFAULT, volume_tight);
-	v.opt.log = volume_silent;
-	v.opt.flags |= KV_OPEN_NOTHREAD;
-	store_all(&v, true, 0);
-	volume_close(&v);
+	faulty_begin(&f, _i % 2 ? MEM_TINY : MEM_DEFAULT, _i < 2 ? FAULTY_READ : FAULTY_MEMORY);
+	store_all(&f.v, true, 0);
+	volume_close(&f.v);
 	for (n = 1; hit; n += 1 + n / 30) {
-		memset(&fault, 0, sizeof(fault));
-		must(!kvp_mem_open_copy(&inner, volume_bytes(&v), v.dev->size, MEM_BYTES_MAX));
-		must(!kvp_fault_open(&dev, inner, &fault));
-		ok(kve_open_dev(dev, &v.opt, &db));
-		if (_i < 2)
-			fault = (struct kvp_fault){ .kinds = KVP_FAULT_READ, .error = -KVE_io_read,
-						    .nth = n };
-		else
-			kvp_alloc_fail(n, false);
-		scan_or(&v, db, _i < 2 ? KV_E_IO : KV_E_NOMEM);
-		hit = _i < 2 ? fault.failed > 0 : kvp_alloc_calls() >= n;
-		kvp_alloc_fail(0, false);
-		fault.nth = 0;
-		ok(kv_close(db));
+		faulty_open(&f);
+		faulty_arm(&f, n, false);
+		scan_or(&f.v, f.db, faulty_error(&f));
+		hit = faulty_disarm(&f);
+		ok(kv_close(f.db));
 	}
 	must(n > 10);
-	volume_end(&v);
+	volume_end(&f.v);
 }
 END_TEST
 
@@ -381,11 +367,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-	SRunner *r = srunner_create(suite());
-	int failed;
-
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite());
 }

@@ -321,8 +321,6 @@ int main(void)
 {
 	Suite *s = suite_create("tickets");
 	TCase *t = tcase_create("tickets");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 120); /* a watchdog */
 	tcase_add_loop_test(t, names_a_change, 0, 2 * WORLDS);
@@ -332,9 +330,5 @@ int main(void)
 	tcase_add_loop_test(t, failure_reaches_every_ticket, 0, 4);
 	tcase_add_loop_test(t, tickets_beside_syncs, 0, WORLDS);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -10,8 +10,8 @@
 #define TESTS_UNIT_VOLUME_H
 
 #include "engine/user/kve_test.h"
+#include "tests/unit/suite.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
