@@ -9,6 +9,13 @@
 #include <check.h>
 #include <stdlib.h>
 
+/* ThreadSanitizer is slow, and has nothing to say of tests with one thread. */
+#ifdef __SANITIZE_THREAD__
+#define SUITE_THREADS_ONLY 1
+#else
+#define SUITE_THREADS_ONLY 0
+#endif
+
 /* Runs the suite, which is freed then. Returns what main() returns. */
 static inline int suite_run(Suite *s)
 {

@@ -503,14 +503,16 @@ int main(void)
 	Suite *s = suite_create("gc");
 	TCase *t = tcase_create("gc");
 
-	tcase_set_timeout(t, 120);
-	tcase_add_loop_test(t, half_dead_segments_come_back, 0, WORLDS);
-	tcase_add_loop_test(t, any_order_of_steps, 0, WORLDS);
-	tcase_add_loop_test(t, readers_keep_their_state, 0, WORLDS);
-	tcase_add_loop_test(t, full_volume_goes_on, 0, WORLDS);
-	tcase_add_loop_test(t, copies_keep_their_lsn, MEM_DEFAULT, FILE_DEFAULT);
-	tcase_add_loop_test(t, damage_stays_where_it_is, MEM_DEFAULT, FILE_DEFAULT);
+	tcase_set_timeout(t, 120); /* a watchdog */
 	tcase_add_loop_test(t, beside_readers_and_writers, 0, WORLDS);
+	if (!SUITE_THREADS_ONLY) {
+		tcase_add_loop_test(t, half_dead_segments_come_back, 0, WORLDS);
+		tcase_add_loop_test(t, any_order_of_steps, 0, WORLDS);
+		tcase_add_loop_test(t, readers_keep_their_state, 0, WORLDS);
+		tcase_add_loop_test(t, full_volume_goes_on, 0, WORLDS);
+		tcase_add_loop_test(t, copies_keep_their_lsn, MEM_DEFAULT, FILE_DEFAULT);
+		tcase_add_loop_test(t, damage_stays_where_it_is, MEM_DEFAULT, FILE_DEFAULT);
+	}
 	suite_add_tcase(s, t);
 	return suite_run(s);
 }
