@@ -194,6 +194,8 @@ static void hints_update(void *page, u32 i, u32 was)
 {
 	u32 nr = kve_node_nr(page), dist = nr / (KVF_HINTS + 1);
 
+	if (KVP_BUG("stale-hints"))
+		return;
 	if (nr > KVE_NODE_HINTED && was > KVE_NODE_HINTED && was / (KVF_HINTS + 1) == dist)
 		hints_from(page, i / dist > 0 ? i / dist - 1 : 0, dist);
 	else if (nr > KVE_NODE_HINTED || was > KVE_NODE_HINTED)

@@ -452,6 +452,10 @@ void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const voi
 		return;
 	limit = values_limit(db);
 	kvp_mutex_lock(&vc->lock);
+	if (KVP_BUG("lock-order")) {
+		kvp_mutex_lock(&db->space.lock);
+		kvp_mutex_unlock(&db->space.lock);
+	}
 	while (piece_put(vc, &head, (const u8 *)bytes + head.piece * PIECE, limit, push) && head_next(&head))
 		;
 	kvp_mutex_unlock(&vc->lock);
