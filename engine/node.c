@@ -413,6 +413,16 @@ u32 kve_node_free(const void *page, u32 frame)
 	return kve_node_gap(page, frame) + le32_to_cpu(((const struct kvf_page *)page)->holes);
 }
 
+void kve_node_copy(void *dst, const void *page, u32 frame)
+{
+	u32 low = (u32)sizeof(struct kvf_page) + kve_node_nr(page) * (u32)sizeof(struct kvf_slot);
+	u32 heap = le32_to_cpu(((const struct kvf_page *)page)->heap);
+
+	KVP_ASSERT(low + heap <= frame);
+	memcpy(dst, page, low);
+	memcpy((u8 *)dst + frame - heap, (const u8 *)page + frame - heap, heap);
+}
+
 u32 kve_node_need(const void *page, u32 key_len, u32 cell_len)
 {
 	u32 prefix_len = le16_to_cpu(((const struct kvf_page *)page)->prefix_len);

@@ -99,6 +99,8 @@ u32 kve_node_free(const void *page, u32 frame);
 /* Bytes that slot and item of an entry take: for kve_node_free. The whole key counts as suffix less
  * the page's prefix. */
 u32 kve_node_need(const void *page, u32 key_len, u32 cell_len);
+/* All of a page but the gap between slots and heap, which a page three quarters full is a quarter of. */
+void kve_node_copy(void *dst, const void *page, u32 frame);
 /*
  * Insert at slot i (from kve_node_search, not exact). -KVE_no_room when it does not fit; compacts
  * the heap with scratch (frame bytes) if that helps. Nothing else fails.

@@ -92,7 +92,7 @@ void kve_node_split(void *left, void *right, u32 frame, u32 at, const void *sep,
 	const u8 *lower, *upper;
 
 	KVP_ASSERT(at && at < nr);
-	memcpy(scratch, left, frame);
+	kve_node_copy(scratch, left, frame);
 	lower = kve_node_lower(scratch, frame, &lower_len);
 	upper = kve_node_upper(scratch, frame, &upper_len);
 	kve_node_reset(left, frame, lower, lower_len, sep, sep_len);
@@ -195,7 +195,7 @@ void kve_node_merge(void *left, const void *right, u32 frame, void *scratch)
 	const u8 *lower, *upper;
 
 	KVP_ASSERT(kve_node_merge_fits(left, right, frame));
-	memcpy(scratch, left, frame);
+	kve_node_copy(scratch, left, frame);
 	lower = kve_node_lower(scratch, frame, &lower_len);
 	upper = kve_node_upper(right, frame, &upper_len);
 	kve_node_reset(left, frame, lower, lower_len, upper, upper_len);

@@ -481,7 +481,7 @@ static void image_copy(struct kve_frame *leaf, u64 gen, const u8 *image, u8 *pag
 {
 	if (gen == KVE_LIVE)
 		kve_leaf_lock(leaf);
-	memcpy(page, image, leaf->tree->db->geo.frame);
+	kve_node_copy(page, image, leaf->tree->db->geo.frame);
 	if (gen == KVE_LIVE)
 		kve_leaf_unlock(leaf);
 }

@@ -47,7 +47,7 @@ int kve_frame_prepare(struct kv_db *db, struct kve_frame *f)
 		return -KVE_no_memory;
 	}
 	kvp_rwsem_down_write(&db->tree_lock);
-	memcpy(sh->page, f->page, db->geo.frame);
+	kve_node_copy(sh->page, f->page, db->geo.frame);
 	nr = f->level ? kve_node_nr(f->page) : 0;
 	for (i = 0; i < nr; i++) {
 		kvp_store(&sh->kids[i], f->kids[i]);

@@ -14,7 +14,7 @@
 here=$srcdir/tests/kmod
 work=$builddir/kmod-check
 cache=${KV_KERNELS:-$builddir/kernels}
-limit=400
+limit=700
 # shellcheck source=tests/kmod/guest_checks.sh
 . "$here/guest_checks.sh"
 # The allocator's own checks (red zones, poison, who and where) and a stop at the first warning are

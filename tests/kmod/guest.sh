@@ -118,7 +118,7 @@ options() {
 
 # suite FILE: a script with TAP of its own. It must keep its plan: one that ends early has not passed.
 suite() {
-	timeout -s KILL 400 "$@" $M 2>&1 | tee /tmp/suite
+	timeout -s KILL 600 "$@" $M 2>&1 | tee /tmp/suite
 	got=$(grep -cE '^(not )?ok\b' /tmp/suite)
 	plan=$(sed -n 's/^1\.\.\([0-9][0-9]*\).*/\1/p' /tmp/suite)
 	is "$* keeps its plan" "$got" "${plan:-none}"
