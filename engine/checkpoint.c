@@ -283,6 +283,23 @@ static void worker_step(struct kv_db *db, bool *more)
 	db->gc_wanted |= gc;
 }
 
+/* For something to do. When a second has passed without, space that waits for more of its kind goes back. */
+static void worker_wait(struct kv_db *db) KVP_REQUIRES(db->state);
+static void worker_wait(struct kv_db *db)
+{
+	bool quiet = !kvp_cond_wait_ms(&db->wake, &db->state, 1000) && !db->paused && !db->stop;
+
+	if (!quiet) {
+		kvp_store(&db->gc_quiet, false);
+		return;
+	}
+	db->working = true;
+	kvp_mutex_unlock(&db->state);
+	quiet = kve_gc_quiet(db);
+	kvp_mutex_lock(&db->state);
+	db->gc_wanted |= quiet;
+}
+
 static void worker(void *arg)
 {
 	struct kv_db *db = arg;
@@ -303,7 +320,7 @@ static void worker(void *arg)
 		}
 		if (db->paused || (!db->want_ckpt && !db->gc_wanted && !(kvp_load(&db->doomed) && more))) {
 			/* Whoever dooms something wakes; what failed is tried again after the wait. */
-			kvp_cond_wait_ms(&db->wake, &db->state, 1000);
+			worker_wait(db);
 			more = true;
 			continue;
 		}

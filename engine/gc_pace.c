@@ -122,7 +122,7 @@ static bool begin(struct kv_db *db)
 {
 	u64 reclaim, quantum;
 	struct lines l;
-	bool more = false;
+	bool more = false, quiet = kvp_load(&db->gc_quiet);
 
 	lines_take(db, &l);
 	if (l.used <= l.target) {
@@ -131,6 +131,9 @@ static bool begin(struct kv_db *db)
 	}
 	reclaim = reclaim_bytes(db);
 	quantum = KVF_MAX((l.limit - l.target) / 2, 2ull * db->geo.segment);
+	/* Nobody writes: no more will come to it. */
+	if (quiet && reclaim)
+		return release(db, reclaim);
 	if (reclaim >= quantum || (l.used >= l.limit && reclaim >= quantum / 2))
 		return release(db, reclaim);
 	/* Enough is on its way. */
@@ -172,6 +175,24 @@ bool kve_gc_background(struct kv_db *db)
 	}
 	kvp_mutex_unlock(&db->gc_lock);
 	return begin(db);
+}
+
+bool kve_gc_quiet(struct kv_db *db)
+{
+	u64 freed = kvp_load(&db->space.freed_total);
+
+	/* What was begun a second ago is done, or was in vain. */
+	if (kvp_load(&db->gc_quiet)) {
+		kvp_store(&db->gc_quiet, false);
+		kve_space_trim(db);
+		return false;
+	}
+	if (freed == db->gc_quiet_freed || kvp_load(&db->degraded))
+		return false;
+	db->gc_quiet_freed = freed;
+	kvp_store(&db->gc_quiet, true);
+	kvp_store(&db->gc_idle, false);
+	return true;
 }
 
 void kve_gc_wake(struct kv_db *db)

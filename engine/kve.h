@@ -343,6 +343,8 @@ struct kv_db {
 	u64 gc_bytes;	   /* atomic: memory of a round, which values do without */
 	bool gc_idle;	   /* atomic: the background thread has nothing to win */
 	u64 gc_idle_freed; /* and space.freed_total was this then; worker */
+	bool gc_quiet;	   /* atomic: nobody writes, so nothing more will come to what waits for a checkpoint */
+	u64 gc_quiet_freed; /* space.freed_total when it was last quiet; worker */
 	u64 gc_vain;	   /* atomic: space.freed_total when a full volume had nothing to win */
 	u64 gc_reader;	   /* generation of the oldest reader that holds what was freed; worker */
 	u64 pace_at;	   /* atomic: bytes of log after which a writer looks whether it has to wait */
@@ -862,6 +864,8 @@ void kve_gc_exit(struct kv_db *db);
 int kve_gc_rescue(struct kv_db *db);
 /* gc_pace.c: a piece of it in the background. True: there is more to do at once. */
 bool kve_gc_background(struct kv_db *db);
+/* The worker has had nothing to do for a second. True: there is something now. */
+bool kve_gc_quiet(struct kv_db *db);
 /* The log has grown by a segment. */
 void kve_gc_wake(struct kv_db *db);
 /* Before a change that frees nothing, no lock held: wait as long as it takes to keep the promise of space. */

@@ -126,16 +126,23 @@ static int space_grow(struct kv_db *db)
 	return kve_space_extend(db, sp->nr + (u32)step);
 }
 
-/* A FREE segment; when the host has no more space, one that is backed already. */
+/*
+ * A FREE segment that is backed: the medium gives nothing for what it has given already. Else any, unless the
+ * host has no more space.
+ */
 static u32 find_free(struct kve_space *sp, u32 segment_bytes)
 {
-	u32 i;
+	u32 i, found = KVF_NO_SEGMENT;
 
-	for (i = KVF_SEG_FIRST; sp->free_nr && i < sp->nr; i++)
-		if (sp->seg[i].kind == KVF_KIND_FREE && !(sp->seg[i].flags & KVF_SEGMENT_QUARANTINE) &&
-		    (!sp->host_full || sp->seg[i].backed == segment_bytes))
+	for (i = KVF_SEG_FIRST; sp->free_nr && i < sp->nr; i++) {
+		if (sp->seg[i].kind != KVF_KIND_FREE || sp->seg[i].flags & KVF_SEGMENT_QUARANTINE)
+			continue;
+		if (sp->seg[i].backed == segment_bytes)
 			return i;
-	return KVF_NO_SEGMENT;
+		if (found == KVF_NO_SEGMENT)
+			found = i;
+	}
+	return sp->host_full ? KVF_NO_SEGMENT : found;
 }
 
 static u32 backed_free(const struct kv_db *db)
