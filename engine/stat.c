@@ -21,6 +21,71 @@ static void stat_space(struct kv_db *db, kv_stat_info *out)
 	kvp_mutex_unlock(&sp->lock);
 }
 
+/* Units of a TREE segment that its bitmap calls used, but for the header's. */
+static u32 units_used(const u8 *map, u32 len)
+{
+	u32 i, n = 0;
+
+	for (i = 1; i < len * 8; i++)
+		n += map[i / 8] >> (i % 8) & 1;
+	return n;
+}
+
+struct rows {
+	const struct kvf_geometry *geo;
+	kv_stat_info *out;
+};
+
+static int row_add(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *cell, u32 len)
+{
+	struct rows *r = arg;
+	struct kvf_segment_entry e;
+	struct kvf_free it;
+	u32 i, blocks;
+
+	(void)key_len;
+	(void)flags;
+	for (i = 0; key[0] == KVF_SEGTAB_BATCH && i + sizeof(it) <= len; i += sizeof(it)) {
+		memcpy(&it, cell + i, sizeof(it));
+		blocks = le32_to_cpu(it.blocks);
+		r->out->pending_free_bytes += blocks == KVF_FREE_WHOLE ? r->geo->segment :
+					      (u64)blocks << r->geo->block_shift;
+	}
+	if (key[0] != KVF_SEGTAB_SEGMENT || kvf_segment_entry_verify(cell, len, r->geo))
+		return 0;
+	memcpy(&e, cell, sizeof(e));
+	r->out->segments_free += e.kind == KVF_KIND_FREE;
+	r->out->segments_log += e.kind == KVF_KIND_LOG;
+	r->out->segments_tree += e.kind == KVF_KIND_TREE;
+	r->out->live_bytes += le64_to_cpu(e.live);
+	r->out->tree_bytes += (u64)units_used(cell + sizeof(e), len - sizeof(e))
+			      << (r->geo->unit_shift + r->geo->block_shift);
+	return 0;
+}
+
+/* A reader has no use for the table: it is looked through when somebody asks. Damaged: no figures. */
+static int stat_table(struct kv_db *db, kv_stat_info *out)
+{
+	kv_stat_info sum = { .segments = 0 };
+	struct rows r = { .geo = &db->geo, .out = &sum };
+	u8 *page = kvp_iobuf_alloc(db->geo.frame);
+	int err;
+
+	if (!page)
+		return -KVE_no_memory;
+	err = kve_tree_each(db->segtab, KVE_LIVE, NULL, 0, page, row_add, &r);
+	kvp_iobuf_free(page, db->geo.frame);
+	if (err)
+		return err == -KVE_no_memory ? err : 0;
+	out->segments_free = sum.segments_free;
+	out->segments_log = sum.segments_log;
+	out->segments_tree = sum.segments_tree;
+	out->live_bytes = sum.live_bytes;
+	out->tree_bytes = sum.tree_bytes;
+	out->pending_free_bytes = sum.pending_free_bytes;
+	return 0;
+}
+
 static void stat_volume(struct kv_db *db, kv_stat_info *out)
 {
 	memcpy(out->uuid, db->sb.uuid, sizeof(out->uuid));
@@ -79,6 +144,10 @@ int kv_stat(kv_db *db, kv_stat_info *out)
 	kvp_mutex_unlock(&db->state);
 	if (db->space.nr)
 		stat_space(db, out);
+	else
+		err = stat_table(db, out);
+	if (err)
+		return kve_return(db, err);
 	stat_counters(db, out);
 	kvp_mutex_lock(&db->log.append);
 	out->lsn = db->log.filled_lsn;

@@ -312,6 +312,7 @@ typedef struct kv_stat_info {
 	uint64_t trees, entries;	      /* user trees and their entries */
 	uint64_t volume_bytes;		      /* up to the last segment */
 	uint64_t allocated_bytes;	      /* on the medium, 0: not known */
+	/* From here on, opened read-only: those of the last checkpoint; 0 if its table is damaged. */
 	uint64_t segments, segments_free, segments_log, segments_tree;
 	uint64_t live_bytes;		      /* separated values in the log */
 	uint64_t tree_bytes;		      /* pages in use */

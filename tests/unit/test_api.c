@@ -382,6 +382,16 @@ START_TEST(stat_and_health) /* row H5 */
 	ok(kv_health(v.db, &h));
 	must(h.clean && !h.replayed);
 	ck_assert_str_eq(v.st.label, "a label of the most bytes: 32 --");
+	/* a reader, which does not need the segment table, tells the same of the space */
+	st = v.st;
+	volume_close(&v);
+	v.opt.flags |= KV_OPEN_READONLY;
+	volume_open(&v);
+	must(st.segments_log > 0 && st.tree_bytes > 0 && st.pending_free_bytes > 0);
+	must(v.st.segments_free == st.segments_free && v.st.segments_log == st.segments_log);
+	must(v.st.segments_tree == st.segments_tree && v.st.segments == st.segments);
+	must(v.st.live_bytes == st.live_bytes && v.st.tree_bytes == st.tree_bytes);
+	must(v.st.pending_free_bytes == st.pending_free_bytes);
 	volume_end(&v);
 }
 END_TEST
