@@ -65,6 +65,15 @@ const struct kvs_command kvs_commands[] = {
 	  "Values move out of half-empty parts of the log, in order of their keys. A volume that is open\n"
 	  "does this by itself as far as its promise of space asks for it; this goes on until nothing is\n"
 	  "to be won. Control-C ends it at any time, and the next run goes on.\n" },
+	{ "explain", "Volumes", "IMAGE KEY|--addr N", COMMON | KEYED | OPT_BIT(ADDR) | OPT_BIT(ALL) |
+	  OPT_BIT(OUTPUT), 0, 1,
+	  cmd_explain, "show the way to KEY, or what owns a byte of the volume",
+	  "From the superblock over the pages to the value: places, generations, LSNs, and whether the\n"
+	  "checksums are right. Trees are those of the last checkpoint; what the log behind it does to the\n"
+	  "key is told. Exit status 4 if something on the way is damaged.\n" },
+	{ "map", "Volumes", "IMAGE", COMMON | OPT_BIT(OUTPUT) | OPT_BIT(HTML), 0, 0,
+	  cmd_map, "draw the segments: what they hold, and which GC empties next",
+	  "A cell for each segment, as of the last checkpoint.\n" },
 	{ "create", "Volumes", "IMAGE", COMMON | OPT_BIT(SIZE) | OPT_BIT(BLOCK) | OPT_BIT(SEGMENT) |
 	  OPT_BIT(FRAME) | OPT_BIT(WINDOW) | OPT_BIT(LABEL) | OPT_BIT(UUID) | OPT_BIT(FORCE), 0, 0,
 	  cmd_create, "make an empty volume in a file or on a device",
@@ -148,7 +157,8 @@ static void free_run(struct kvs *k)
 static int image_only(const struct kvs *k)
 {
 	bool needs = k->cmd->run == cmd_check || k->cmd->run == cmd_create ||
-		     k->cmd->run == cmd_gc || k->cmd->run == cmd_mount;
+		     k->cmd->run == cmd_explain || k->cmd->run == cmd_gc || k->cmd->run == cmd_map ||
+		     k->cmd->run == cmd_mount;
 
 	if (!needs || !volume_mount_dir(k->image))
 		return -1;

@@ -149,6 +149,9 @@ void out_rows(bool json, const struct row *rows, size_t rows_nr, const void *rec
 	x(UUID,	     "uuid",	  0,   "UUID",	"identity of the volume instead of a random one") \
 	x(FORCE,     "force",	  'f', NULL,	"do not ask; 'create': overwrite what is there") \
 	x(NO_SYNC,   "no-sync",	  0,   NULL,	"do not sync after the changes") \
+	x(ADDR,	     "addr",	  0,   "OFFSET", "the byte OFFSET of the volume instead of a key") \
+	x(ALL,	     "all",	  0,   NULL,	"all chunks of a large value") \
+	x(HTML,	     "html",	  0,   "FILE",	"write the map to FILE, for a browser") \
 	x(OPTIONS,   "options",	  'o', "LIST",	"what to mount with, separated by commas") \
 	x(FOREGROUND, "foreground", 0, NULL,	"stay; do not go into the background") \
 	x(CACHE,     "cache",	  0,   "BYTES",	"memory for pages and values (default 64M)") \
@@ -191,7 +194,8 @@ struct kvs {
 	enum enc_mode key_enc, value_enc;
 	const char *tree_name; /* NULL: main */
 	const char *drop;
-	const char *mount_options;
+	const char *mount_options, *html;
+	uint64_t addr;
 	bool json, bdb;
 	uint64_t limit;
 	struct bytes from, to, prefix; /* decoded */
@@ -237,7 +241,9 @@ int cmd_load(struct kvs *k);
 int cmd_apply(struct kvs *k);
 int cmd_dump(struct kvs *k);
 int cmd_check(struct kvs *k);
+int cmd_explain(struct kvs *k);
 int cmd_gc(struct kvs *k);
+int cmd_map(struct kvs *k);
 int cmd_mount(struct kvs *k);
 
 /* ---- the session with the volume (session.c) ----------------------------------------------- */

@@ -182,6 +182,19 @@ static int set_limit(struct kvs *k, const char *value)
 	return -1;
 }
 
+/* An offset as kvs-fsck and this program print it, in hexadecimal too; or a size (64K). */
+static int set_addr(struct kvs *k, const char *value)
+{
+	int64_t v;
+
+	if (opts_bytes(value, &k->addr))
+		return -1;
+	if (!opts_integer(value, &v) || v < 0)
+		return bad_value(k, OPT_ADDR, value, "not an offset (4096, 0x1000, 4K)");
+	k->addr = (uint64_t)v;
+	return -1;
+}
+
 /* -1: go on; else exit code. Keys are decoded at the end, when the encoding is known. */
 static int set_option(struct kvs *k, int o, const char *value)
 {
@@ -192,6 +205,11 @@ static int set_option(struct kvs *k, int o, const char *value)
 	case OPT_DROP:
 		k->drop = value;
 		break;
+	case OPT_HTML:
+		k->html = value;
+		break;
+	case OPT_ADDR:
+		return set_addr(k, value);
 	case OPT_OPTIONS:
 		k->mount_options = value;
 		break;

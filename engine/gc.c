@@ -11,6 +11,7 @@
  * could not be emptied, because something in it is damaged, is left alone from then on.
  */
 #include "gc.h"
+#include "gc_score.h"
 
 #define TIGHT 2u	     /* segments: the volume is about full */
 #define BUF_BYTES (6u << 20) /* of live records, at least a segment of them */
@@ -122,22 +123,8 @@ static void view_take(struct kv_db *db, struct view *v)
 /* Space lock. */
 static bool eligible(const struct kve_segment *s, const struct view *v)
 {
-	return s->kind == KVF_KIND_LOG && s->flags & KVF_SEGMENT_SEALED && s->live && !s->dying && !s->busy &&
-	       !s->stuck && s->last_lsn < v->replay_lsn;
-}
-
-/*
- * Free space won, times the age of what is there, by the cost of reading and writing it (Rosenblum and
- * Ousterhout, "The Design and Implementation of a Log-Structured File System", 1992). Age is log2 of LSNs.
- */
-static u64 score(const struct kv_db *db, const struct kve_segment *s, const struct view *v)
-{
-	u64 dead = db->geo.segment - KVF_MIN(s->live, (u64)db->geo.segment), age = v->next_lsn - s->last_lsn;
-	u32 bits = 1;
-
-	for (; age > 1; age >>= 1)
-		bits++;
-	return (dead << 16) * bits / (db->geo.segment + s->live);
+	return !s->dying && !s->busy && !s->stuck &&
+	       kve_gc_eligible(s->kind, s->flags, s->live, s->last_lsn, v->replay_lsn);
 }
 
 /* The best of those that fit into the rest of the buffer. Space lock. */
@@ -150,7 +137,7 @@ static u32 best(const struct kv_db *db, const struct view *v, u64 room)
 	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {
 		if (!eligible(&sp->seg[i], v) || sp->seg[i].live > room)
 			continue;
-		sc = score(db, &sp->seg[i], v);
+		sc = kve_gc_score(db->geo.segment, sp->seg[i].live, sp->seg[i].last_lsn, v->next_lsn);
 		if (sc > most) {
 			most = sc;
 			found = i;

@@ -96,10 +96,14 @@ struct kvsck_array {
 	size_t nr, cap;
 };
 
+struct kvsck_hooks;
+
 struct kvsck {
 	const struct kvsck_io *io;
 	const struct kvsck_options *opt;
+	const struct kvsck_hooks *hooks; /* NULL: none */
 	struct kvsck_report *rep;
+	bool previous; /* judge the state before the newest one */
 	u32 done;  /* passes that succeeded */
 	bool pass_failed; /* set by a pass whose results are of no use to others */
 	bool leaks_unknown; /* pages were lost or snapshots exist: what is unreachable proves nothing */
@@ -129,6 +133,12 @@ struct kvsck {
 
 /* 0, -KVE_io_read, -KVE_truncated when part of it lies beyond the end. */
 int kvsck_read(struct kvsck *ck, u64 off, void *buf, u32 len);
+/* NULL: no memory. */
+struct kvsck *kvsck_new(const struct kvsck_io *io, const struct kvsck_options *opt,
+			struct kvsck_report *rep);
+/* Those of which has a bit (KVSCK_P) and whose needs are met, in order. */
+int kvsck_passes(struct kvsck *ck, u32 which);
+void kvsck_free(struct kvsck *ck);
 /* At least len bytes; contents may be lost. */
 int kvsck_buf_reserve(struct kvsck_buf *b, size_t len);
 /* A new zeroed element at the end, NULL: no memory. */
@@ -169,6 +179,8 @@ struct kvsck_where {
 struct kvsck_where kvsck_at(const struct kvsck *ck, u64 off);
 void kvsck_found(struct kvsck *ck, enum kvsck_severity sev, int code, const struct kvsck_where *w,
 		 const char *fmt, ...) KVP_PRINTF(5, 6);
+/* Name of a tree that no user has named, or NULL. */
+const char *kvsck_system_tree(u32 id);
 #define kvsck_problem(ck, code, w, ...) kvsck_found(ck, KVSCK_PROBLEM, code, w, __VA_ARGS__)
 #define kvsck_note(ck, code, w, ...) kvsck_found(ck, KVSCK_NOTE, code, w, __VA_ARGS__)
 
@@ -205,17 +217,46 @@ struct kvsck_walk {
 	bool twin_leaves;	       /* leaves are stored twice as well */
 	int (*entry)(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e);
 	void *arg;
+	const u8 *from, *to; /* down to leaves with keys from <= k < to only; from NULL: to all */
+	u32 from_len, to_len;
 	bool sorted; /* for the callback */
 	u64 entries; /* seen */
 	u64 lost;    /* subtrees that could not be read */
 };
 
+/*
+ * Every block is owned once: a second walk over the same pages needs kvsck_walk_again() before it, which
+ * forgets who owns what.
+ */
 int kvsck_walk_tree(struct kvsck *ck, struct kvsck_walk *w, const struct kvf_ref *root);
+void kvsck_walk_again(struct kvsck *ck);
 /* Entries seen against the tree's head. */
 void kvsck_check_count(struct kvsck *ck, const struct kvsck_walk *w);
 /* Where of an entry. */
 struct kvsck_where kvsck_at_entry(const struct kvsck *ck, const struct kvsck_walk *w,
 				  const struct kvsck_entry *e);
+
+/* ---- hooks: for those who show what the passes see (explain.c, survey.c) ---------------------- */
+
+/* A page that the walk has come to, good or not. */
+struct kvsck_visit {
+	const struct kvf_ref *ref;
+	const struct kvsck_page *page; /* NULL: no copy is good */
+	int finding[2];		       /* of each copy */
+	const u8 *lower, *upper;       /* fences by the parent, NULL: none */
+	u32 lower_len, upper_len;
+};
+
+/* Each may be NULL. Negative: stop. */
+struct kvsck_hooks {
+	int (*page)(struct kvsck *ck, const struct kvsck_walk *w, const struct kvsck_visit *v);
+	/* A record behind the checkpoint, in ck->head; its payload in ck->payload if that was read. */
+	int (*logged)(struct kvsck *ck, const struct kvf_identity *id, u32 off, int payload);
+	/* The record of a separated value, in ck->head if head is 0. */
+	int (*value)(struct kvsck *ck, const struct kvsck_walk *w, const struct kvsck_entry *e,
+		     const struct kvf_identity *id, u32 off, int head, int payload);
+	void *arg;
+};
 
 /* ---- segment.c ------------------------------------------------------------------------------- */
 
@@ -253,6 +294,18 @@ int kvsck_source_read(struct kvsck *ck, enum kvsck_source src, u32 segment, u32 
  * records that stand behind that place, or in tail places or window, name as durable.
  */
 int kvsck_scan_attested(struct kvsck *ck, const struct kvf_identity *id, u32 off, u64 lsn);
+
+/* ---- pass_objects.c -------------------------------------------------------------------------- */
+
+const struct kvsck_tree *kvsck_tree_by_id(const struct kvsck *ck, u32 id);
+/* After the pass. NULL: no key heads this object. */
+const struct kvsck_head *kvsck_head_of(const struct kvsck *ck, u64 object);
+/* Its key into ck->from; returns the length, 0: not readable any more. */
+u32 kvsck_head_key(struct kvsck *ck, const struct kvsck_head *h);
+static inline u64 kvsck_head_chunks(const struct kvsck_head *h)
+{
+	return h->length / h->chunk_bytes + (h->length % h->chunk_bytes != 0);
+}
 
 /* ---- value.c --------------------------------------------------------------------------------- */
 

@@ -1,25 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * main.c - kvs-fsck: command line, the file, output and exit codes of fsck(8).
- *
- * The volume is opened for reading only, so nothing here can write to it. A lock keeps out a writer
- * that would change it underneath; a process that has it open is answered with "busy".
+ * main.c - kvs-fsck: command line, output and exit codes of fsck(8).
  */
-#define _GNU_SOURCE /* open file description locks */
-
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
-#include <inttypes.h>
-#include <linux/fs.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "kvsck.h"
+#include "explain.h"
 
 #define MAX_PER_CODE 10
 
@@ -124,27 +113,6 @@ static int parse(int argc, char **argv, struct settings *s)
 	return -1;
 }
 
-/* ---- the file --------------------------------------------------------------------------------- */
-
-static int file_read(void *arg, u64 off, void *buf, u32 len)
-{
-	int fd = *(int *)arg;
-	u8 *p = buf;
-	ssize_t n;
-
-	while (len) {
-		n = pread(fd, p, len, (off_t)off);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return -KVE_io_read;
-		p += n;
-		off += (u64)n;
-		len -= (u32)n;
-	}
-	return 0;
-}
-
 static int fail(const struct settings *s, const char *what)
 {
 	fprintf(stderr, "kvs-fsck: %s: %s\n", s->path, what);
@@ -155,37 +123,6 @@ static int fail_errno(const struct settings *s, const char *what)
 {
 	fprintf(stderr, "kvs-fsck: %s: %s: %s\n", s->path, what, strerror(errno));
 	return EXIT_ERROR;
-}
-
-/* 0, or the exit status. */
-static int volume_open(const struct settings *s, int *fd, u64 *size)
-{
-	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
-	struct stat st;
-	uint64_t bytes;
-
-	if (stat(s->path, &st))
-		return fail_errno(s, "cannot be opened");
-	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return fail(s, "neither a file nor a block device");
-	*fd = open(s->path, O_RDONLY | O_CLOEXEC);
-	if (*fd < 0)
-		return fail_errno(s, "cannot be opened");
-	if (fcntl(*fd, F_OFD_SETLK, &lock)) {
-		if (errno == EAGAIN || errno == EACCES)
-			return fail(s, "in use by another process; close it there first");
-		return fail_errno(s, "cannot be locked");
-	}
-	if (S_ISBLK(st.st_mode)) {
-		if (ioctl(*fd, BLKGETSIZE64, &bytes))
-			return fail_errno(s, "the size of the device is not known");
-		*size = bytes;
-		return 0;
-	}
-	if (fstat(*fd, &st))
-		return fail_errno(s, "its size is not known");
-	*size = (u64)st.st_size;
-	return 0;
 }
 
 /* ---- output ------------------------------------------------------------------------------------ */
@@ -284,24 +221,26 @@ int main(int argc, char **argv)
 {
 	struct settings s = { .path = NULL };
 	static struct kvsck_report rep;
-	struct kvsck_io io = { .read = file_read };
+	struct kvsck_io io = { .read = kvsck_file_read };
 	struct sigaction sa = { .sa_handler = on_signal };
-	int fd = -1, status;
+	struct kvsck_file file;
+	const char *what;
+	int err, status;
 
 	status = parse(argc, argv, &s);
 	if (status >= 0)
 		return status;
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
-	status = volume_open(&s, &fd, &io.size);
-	if (!status) {
-		s.opt.found = found;
-		s.opt.found_arg = &s;
-		s.opt.cancelled = is_cancelled;
-		io.arg = &fd;
-		status = finish(&s, &rep, kvsck_run(&io, &s.opt, &rep));
-	}
-	if (fd >= 0)
-		close(fd);
+	err = kvsck_file_open(&file, s.path, &what);
+	if (err)
+		return err == -KVE_io_system ? fail_errno(&s, what) : fail(&s, what);
+	s.opt.found = found;
+	s.opt.found_arg = &s;
+	s.opt.cancelled = is_cancelled;
+	io.arg = &file;
+	io.size = file.size;
+	status = finish(&s, &rep, kvsck_run(&io, &s.opt, &rep));
+	kvsck_file_close(&file);
 	return status;
 }

@@ -187,6 +187,11 @@ static int one_record(struct kvsck *ck, struct log *lg)
 		r = kvsck_record(ck);
 	}
 	check_txn(ck, lg, r);
+	if (ck->hooks && ck->hooks->logged) {
+		err = ck->hooks->logged(ck, &lg->id, lg->off, payload);
+		if (err)
+			return err;
+	}
 	ck->rep->log_records++;
 	lg->off += (u32)kvf_record_bytes(kvf_record_ext_len(r), le16_to_cpu(r->key_len),
 					 le32_to_cpu(r->payload_len));

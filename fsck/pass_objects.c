@@ -19,12 +19,7 @@ struct match {
 	bool bad;	 /* this head was reported */
 };
 
-static u64 chunks_of(const struct kvsck_head *h)
-{
-	return h->length / h->chunk_bytes + (h->length % h->chunk_bytes != 0);
-}
-
-static const struct kvsck_tree *tree_by_id(const struct kvsck *ck, u32 id)
+const struct kvsck_tree *kvsck_tree_by_id(const struct kvsck *ck, u32 id)
 {
 	const struct kvsck_tree *t = ck->trees.p;
 	size_t lo = 0, hi = ck->trees.nr, mid;
@@ -40,7 +35,7 @@ static const struct kvsck_tree *tree_by_id(const struct kvsck *ck, u32 id)
 }
 
 /* The key that a head stands under: read its leaf again. Into ck->from; 0: not readable any more. */
-static u32 key_of_head(struct kvsck *ck, const struct kvsck_head *h)
+u32 kvsck_head_key(struct kvsck *ck, const struct kvsck_head *h)
 {
 	struct kvf_page_expect e = { .uuid = ck->sb.uuid, .ref = NULL, .tree = h->tree, .level = 0 };
 
@@ -52,6 +47,21 @@ static u32 key_of_head(struct kvsck *ck, const struct kvsck_head *h)
 	return kvf_page_key(ck->twin.p, h->leaf_bytes, h->slot, ck->from.p);
 }
 
+const struct kvsck_head *kvsck_head_of(const struct kvsck *ck, u64 object)
+{
+	const struct kvsck_head *h = ck->heads.p;
+	size_t lo = 0, hi = ck->heads.nr, mid;
+
+	while (lo < hi) {
+		mid = lo + (hi - lo) / 2;
+		if (h[mid].object < object)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < ck->heads.nr && h[lo].object == object ? &h[lo] : NULL;
+}
+
 /* One finding for each large value: the first thing that is wrong with it. */
 static void bad_object(struct kvsck *ck, struct match *m, int code, u64 chunk, const char *what)
 {
@@ -61,12 +71,12 @@ static void bad_object(struct kvsck *ck, struct match *m, int code, u64 chunk, c
 	if (m->bad)
 		return;
 	m->bad = true;
-	at.tree = tree_by_id(ck, h->tree);
-	at.from_len = key_of_head(ck, h);
+	at.tree = kvsck_tree_by_id(ck, h->tree);
+	at.from_len = kvsck_head_key(ck, h);
 	at.from = ck->from.p;
 	at.range = at.single = at.from_len != 0;
 	kvsck_problem(ck, code, &at, "object %llu of %llu bytes, chunk %llu of %llu: %s", h->object,
-		      h->length, chunk, chunks_of(h), what);
+		      h->length, chunk, kvsck_head_chunks(h), what);
 }
 
 static bool is_marked(const struct kvsck *ck, u64 object)
@@ -90,7 +100,7 @@ static void finish_heads(struct kvsck *ck, struct match *m, u64 object)
 	const struct kvsck_head *h = ck->heads.p;
 
 	for (; m->head < ck->heads.nr && h[m->head].object < object; m->head++) {
-		if (m->next < chunks_of(&h[m->head]))
+		if (m->next < kvsck_head_chunks(&h[m->head]))
 			bad_object(ck, m, KVF_F_object_missing, m->next, "is missing");
 		else if (is_marked(ck, h[m->head].object))
 			bad_object(ck, m, KVF_F_object_missing, 0, "its object is to be deleted");
@@ -121,8 +131,8 @@ static void match_chunk(struct kvsck *ck, struct kvsck_walk *w, const struct kvs
 			   "is missing");
 		m->next = chunk;
 	}
-	due = chunk + 1 < chunks_of(h) ? h->chunk_bytes : h->length - chunk * h->chunk_bytes;
-	if (chunk >= chunks_of(h))
+	due = chunk + 1 < kvsck_head_chunks(h) ? h->chunk_bytes : h->length - chunk * h->chunk_bytes;
+	if (chunk >= kvsck_head_chunks(h))
 		bad_object(ck, m, KVF_F_object_size, chunk, "lies behind the end");
 	else if (len != due)
 		bad_object(ck, m, KVF_F_object_size, chunk, "has the wrong size");
@@ -203,8 +213,8 @@ static void check_shared(struct kvsck *ck)
 		if (h[i].object != h[i - 1].object)
 			continue;
 		at = kvsck_at(ck, h[i].leaf_block << ck->g.block_shift);
-		at.tree = tree_by_id(ck, h[i].tree);
-		at.from_len = key_of_head(ck, &h[i]);
+		at.tree = kvsck_tree_by_id(ck, h[i].tree);
+		at.from_len = kvsck_head_key(ck, &h[i]);
 		at.from = ck->from.p;
 		at.range = at.single = at.from_len != 0;
 		kvsck_problem(ck, KVF_F_ref_shared, &at, "two keys head object %llu", h[i].object);
@@ -226,7 +236,7 @@ static void unique_heads(struct kvsck *ck)
 int kvsck_pass_objects(struct kvsck *ck)
 {
 	static const struct kvf_ref none;
-	const struct kvsck_tree *t = tree_by_id(ck, KVF_TREE_OBJECTS);
+	const struct kvsck_tree *t = kvsck_tree_by_id(ck, KVF_TREE_OBJECTS);
 	struct match m = { .head = 0 };
 	struct kvsck_walk w = { .tree = t, .entry = object_entry, .arg = &m };
 	static const struct kvsck_tree absent = { .id = KVF_TREE_OBJECTS };

@@ -287,6 +287,18 @@ static void limit_segments(struct kvsck *ck, const struct kvf_super *sb)
 	ck->log_segments = KVF_MIN(there, (u64)KVF_SEGMENTS_MAX);
 }
 
+/* The state before it: what of it still stands is found by its checksums. Its log is not followed. */
+static int step_back(struct kvsck *ck)
+{
+	struct kvf_super *sb = &ck->sb;
+
+	sb->forest = sb->prev_forest;
+	sb->segtab = sb->prev_segtab;
+	sb->generation = sb->prev_generation;
+	ck->pass_failed = kvf_is_zero(&sb->forest, sizeof(sb->forest));
+	return 0;
+}
+
 static int choose(struct kvsck *ck, struct supers *s)
 {
 	struct place *p;
@@ -303,7 +315,7 @@ static int choose(struct kvsck *ck, struct supers *s)
 		if (err)
 			return err;
 		if (forest && segtab)
-			return 0;
+			return ck->previous ? step_back(ck) : 0;
 	}
 	ck->pass_failed = true;
 	return 0;

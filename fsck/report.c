@@ -19,7 +19,7 @@ struct kvsck_where kvsck_at(const struct kvsck *ck, u64 off)
 	return w;
 }
 
-static const char *system_tree_name(u32 id)
+const char *kvsck_system_tree(u32 id)
 {
 	switch (id) {
 	case KVF_TREE_FOREST:
@@ -60,7 +60,7 @@ void kvsck_found(struct kvsck *ck, enum kvsck_severity sev, int code, const stru
 	f.segment = w->segment;
 	f.offset = w->offset;
 	f.tree = w->tree ? w->tree->id : w->tree_id;
-	f.tree_name = w->tree && w->tree->name[0] ? w->tree->name : system_tree_name(f.tree);
+	f.tree_name = w->tree && w->tree->name[0] ? w->tree->name : kvsck_system_tree(f.tree);
 	f.range = w->range;
 	f.single = w->single;
 	f.from = w->from;

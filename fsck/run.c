@@ -56,10 +56,27 @@ int kvsck_cancelled(struct kvsck *ck)
 	return 0;
 }
 
-static void kvsck_release(struct kvsck *ck)
+struct kvsck *kvsck_new(const struct kvsck_io *io, const struct kvsck_options *opt,
+			struct kvsck_report *rep)
+{
+	static const struct kvsck_options none;
+	struct kvsck *ck = calloc(1, sizeof(*ck));
+
+	memset(rep, 0, sizeof(*rep));
+	if (!ck)
+		return NULL;
+	ck->io = io;
+	ck->opt = opt ? opt : &none;
+	ck->rep = rep;
+	return ck;
+}
+
+void kvsck_free(struct kvsck *ck)
 {
 	u32 i;
 
+	if (!ck)
+		return;
 	for (i = 0; i < KVF_DEPTH_MAX; i++)
 		free(ck->page[i].p);
 	free(ck->twin.p);
@@ -76,6 +93,7 @@ static void kvsck_release(struct kvsck *ck)
 	free(ck->owned);
 	free(ck->marked);
 	free(ck->batched);
+	free(ck);
 }
 
 struct kvsck_pass {
@@ -87,29 +105,27 @@ struct kvsck_pass {
 static const struct kvsck_pass passes[] = { KVSCK_PASSES(KVSCK_PASS_ROW) };
 #undef KVSCK_PASS_ROW
 
-int kvsck_run(const struct kvsck_io *io, const struct kvsck_options *opt, struct kvsck_report *rep)
+int kvsck_passes(struct kvsck *ck, u32 which)
 {
-	static const struct kvsck_options none;
-	struct kvsck *ck;
 	int err = 0;
 	u32 i;
 
-	memset(rep, 0, sizeof(*rep));
-	ck = calloc(1, sizeof(*ck));
-	if (!ck)
-		return -KVE_no_memory;
-	ck->io = io;
-	ck->opt = opt ? opt : &none;
-	ck->rep = rep;
 	for (i = 0; i < KVSCK_PASS_NR && !err; i++) {
-		if ((ck->done & passes[i].needs) != passes[i].needs)
+		if (!(which >> i & 1) || (ck->done & passes[i].needs) != passes[i].needs)
 			continue;
 		ck->pass_failed = false;
 		err = passes[i].fn(ck);
 		if (!err && !ck->pass_failed)
 			ck->done |= 1u << i;
 	}
-	kvsck_release(ck);
-	free(ck);
+	return err;
+}
+
+int kvsck_run(const struct kvsck_io *io, const struct kvsck_options *opt, struct kvsck_report *rep)
+{
+	struct kvsck *ck = kvsck_new(io, opt, rep);
+	int err = ck ? kvsck_passes(ck, ~0u) : -KVE_no_memory;
+
+	kvsck_free(ck);
 	return err;
 }

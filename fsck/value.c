@@ -92,10 +92,12 @@ static int read_value(struct kvsck *ck, const struct kvsck_walk *w, const struct
 		return err;
 	if (err || payload) {
 		kvsck_problem(ck, err ? err : payload, &at, "the value of this key is lost");
-		return 0;
+	} else {
+		check_home(ck, ref, at);
+		record_matches(ck, w, e, ref, &at);
 	}
-	check_home(ck, ref, at);
-	record_matches(ck, w, e, ref, &at);
+	if (ck->hooks && ck->hooks->value)
+		return ck->hooks->value(ck, w, e, &id, le32_to_cpu(ref->offset), err, payload);
 	return 0;
 }
 

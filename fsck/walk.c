@@ -10,7 +10,7 @@
 
 struct level {
 	struct kvsck_page page;
-	u32 nr, next;
+	u32 nr, next, end; /* slots; the children that are due */
 	u8 level;
 };
 
@@ -134,6 +134,56 @@ static void judge_copies(struct kvsck *ck, struct kvsck_walk *w, const struct kv
 	}
 }
 
+static int show_page(struct kvsck *ck, const struct kvsck_walk *w, const struct kvf_ref *ref,
+		     const struct fences *f, const struct kvsck_page *page, const int finding[2])
+{
+	struct kvsck_visit v = { .ref = ref, .page = page, .finding = { finding[0], finding[1] },
+				 .lower = f->lower, .lower_len = f->lower_len,
+				 .upper = f->upper, .upper_len = f->upper_len };
+
+	return ck->hooks && ck->hooks->page ? ck->hooks->page(ck, w, &v) : 0;
+}
+
+/* First child whose keys all are at or above key; the one before it may have some below. */
+static int child_bound(struct kvsck *ck, const struct level *lv, const u8 *key, u32 key_len, u32 *bound)
+{
+	u32 lo = 1, hi = KVF_MAX(lv->nr, 1u), mid, len;
+	int err = kvsck_buf_reserve(&ck->key, ck->g.key_max);
+
+	while (!err && lo < hi) {
+		mid = lo + (hi - lo) / 2;
+		len = kvf_page_key(lv->page.p, lv->page.len, mid, ck->key.p);
+		if (kvf_key_compare(ck->key.p, len, key, key_len) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	*bound = lo;
+	return err;
+}
+
+/* Which children of the page may hold keys that the walk is about? */
+static int choose_children(struct kvsck *ck, const struct kvsck_walk *w, struct level *lv)
+{
+	u32 len;
+	int err = 0;
+
+	lv->next = 0;
+	lv->end = lv->nr;
+	if (!w->from || !lv->level || !lv->nr)
+		return 0;
+	err = child_bound(ck, lv, w->to, w->to_len, &lv->end);
+	if (!err)
+		err = child_bound(ck, lv, w->from, w->from_len, &lv->next);
+	if (err)
+		return err;
+	/* it begins at from itself, or the one before it holds from */
+	len = lv->next < lv->nr ? kvf_page_key(lv->page.p, lv->page.len, lv->next, ck->key.p) : 0;
+	if (!len || kvf_key_compare(ck->key.p, len, w->from, w->from_len) > 0)
+		lv->next--;
+	return 0;
+}
+
 /* Go down to the page of ref. Positive: not possible, reported. */
 static int descend(struct kvsck *ck, struct kvsck_walk *w, struct path *path, const struct kvf_ref *ref,
 		   const struct fences *f, u64 parent_block)
@@ -151,13 +201,19 @@ static int descend(struct kvsck *ck, struct kvsck_walk *w, struct path *path, co
 	if (err < 0)
 		return err;
 	judge_copies(ck, w, ref, f, err, finding);
-	if (err)
-		return 1;
+	if (err) {
+		err = show_page(ck, w, ref, f, NULL, finding);
+		return err ? err : 1;
+	}
 	ck->rep->pages++;
 	p = (const struct kvf_page *)lv->page.p;
 	lv->nr = le16_to_cpu(p->nr);
 	lv->level = p->level;
-	lv->next = 0;
+	err = choose_children(ck, w, lv);
+	if (!err)
+		err = show_page(ck, w, ref, f, &lv->page, finding);
+	if (err)
+		return err;
 	at = where_page(ck, w, lv->page.addr, f);
 	if (lv->level >= KVF_DEPTH_MAX) {
 		kvsck_problem(ck, KVF_F_page_level, &at, "level %u", lv->level);
@@ -238,7 +294,7 @@ static int step(struct kvsck *ck, struct kvsck_walk *w, struct path *path)
 		path->depth--;
 		return visit_leaf(ck, w, lv);
 	}
-	if (lv->next == lv->nr) {
+	if (lv->next >= lv->end) {
 		path->depth--;
 		return 0;
 	}
@@ -262,6 +318,11 @@ static int step(struct kvsck *ck, struct kvsck_walk *w, struct path *path)
 		err = 0;
 	}
 	return err;
+}
+
+void kvsck_walk_again(struct kvsck *ck)
+{
+	memset(ck->owned, 0, (size_t)(ck->blocks / 8 + 1));
 }
 
 int kvsck_walk_tree(struct kvsck *ck, struct kvsck_walk *w, const struct kvf_ref *root)

@@ -2,7 +2,9 @@
 /*
  * test_fsck_engine.c - the judge on volumes that the engine writes (M6): whatever a random history does,
  * the bytes on the medium are judged clean at each of its instants, closed, in use, or left by a killed
- * process; and a damaged volume that the judge calls clean is read by the engine without an error.
+ * process; and a damaged volume that the judge calls clean is read by the engine without an error. At some
+ * of these instants 'explain' is asked, too: stretches tile the volume, the live records in them are the
+ * live bytes of the table, and of each key it says what the engine says (S14).
  *
  * Arguments: first seed, number of seeds. KV_TEST_QUICK=1: a tenth.
  */
@@ -10,7 +12,7 @@
 #include <stdlib.h>
 
 #include "../../engine/user/kve_test.h"
-#include "../../fsck/kvsck.h"
+#include "../../fsck/explain.h"
 #include "../tap.h"
 
 #define STEPS 300u
@@ -40,7 +42,7 @@ struct world {
 	struct kvp_dev *dev;
 	kv_db *db;
 	u8 value[VALUE_MAX];
-	u64 judged, problems;
+	u64 judged, problems, stretches, asked;
 	const char *op;
 	char why[512];
 };
@@ -89,6 +91,89 @@ static void judge_now(struct world *w)
 {
 	if (w->dev && judge(w, kvp_mem_bytes(w->dev), w->dev->size, true))
 		w->problems++;
+}
+
+/* ---- explain -------------------------------------------------------------------------------------- */
+
+static void odd(struct world *w, const char *what, u64 at, u64 a, u64 b)
+{
+	printf("# seed %llu after %s: %s at %llu: %llu, %llu\n", w->seed, w->op, what, at, a, b);
+	w->problems++;
+}
+
+/* The stretches of a segment; what is live in them. False: no more. */
+static bool look_at(struct world *w, struct kvsck_survey *s, u32 nr)
+{
+	u64 bytes = kvsck_survey_geometry(s)->segment, off = nr * bytes, end = off + bytes, live = 0;
+	struct kvsck_segment_info info;
+	struct kvsck_stretch st;
+
+	for (; off < end; off = st.to) {
+		if (kvsck_survey_at(s, off, &st) || st.from != off || st.to <= off || st.to > end) {
+			odd(w, "a gap or overlap", off, st.from, st.to);
+			return false;
+		}
+		/* a segment that was only chosen yet has no header */
+		if (st.finding && st.kind != KVSCK_STRETCH_SUPER &&
+		    (st.kind != KVSCK_STRETCH_HEADER || st.segment.live))
+			odd(w, "a finding", off, (u64)st.finding, st.kind);
+		if (st.kind == KVSCK_STRETCH_RECORD &&
+		    (st.fate == KVSCK_FATE_LIVE || st.fate == KVSCK_FATE_DOOMED))
+			live += st.to - off;
+		if (st.kind == KVSCK_STRETCH_PAGE && st.roots & KVSCK_OF_LIVE)
+			live += st.to - off;
+		w->stretches++;
+	}
+	kvsck_survey_segment(s, nr, &info);
+	if (!info.freed && (info.use == KVSCK_USE_LOG || info.use == KVSCK_USE_TREE) && live != info.live)
+		odd(w, "live bytes", nr, live, info.live);
+	return true;
+}
+
+/* A key, as the engine sees it and as the medium says. */
+static void look_for(struct world *w, const struct kvsck_io *io, const char *tree, const char *key)
+{
+	struct kvsck_explain x = { .tree = tree, .tree_len = (u32)strlen(tree), .key = key,
+				   .key_len = (u32)strlen(key), .chunks_max = 2 };
+	static struct kvsck_report rep;
+	void *value = NULL;
+	kv_tree *t = NULL;
+	size_t len;
+	int err = kv_tree_open(w->db, tree, 0, &t);
+	enum kvsck_answer want = KVSCK_ANSWER_NO_TREE;
+
+	if (!err) {
+		err = kv_get(w->db, t, key, strlen(key), &value, &len);
+		kv_free(value);
+		want = err ? KVSCK_ANSWER_NONE : KVSCK_ANSWER_THERE;
+	}
+	if ((err && err != KV_E_NOTFOUND && err != KV_E_TOOBIG) || kvsck_explain(io, NULL, &x, &rep) ||
+	    x.damage || x.unknown || x.now != want) {
+		printf("# tree '%s', key '%s'\n", tree, key);
+		odd(w, "explain", (u64)-err, x.now, want);
+	}
+	w->asked++;
+}
+
+static void look(struct world *w)
+{
+	struct kvsck_io io = { .read = image_read, .arg = kvp_mem_bytes(w->dev), .size = w->dev->size };
+	static struct kvsck_report rep;
+	struct kvsck_survey *s;
+	char key[32];
+	u32 i;
+
+	if (kvsck_survey_new(&io, NULL, &rep, &s)) {
+		odd(w, "no survey", 0, 0, 0);
+		return;
+	}
+	for (i = 0; i < kvsck_survey_segments(s) && look_at(w, s, i); i++)
+		;
+	kvsck_survey_free(s);
+	for (i = 0; i < 12; i++) {
+		snprintf(key, sizeof(key), "key %0*u", (int)(1 + rnd(w, 3)), rnd(w, KEYS));
+		look_for(w, &io, i % 3 ? "main" : i % 2 ? "ann" : "ben", key);
+	}
 }
 
 /* ---- the history ------------------------------------------------------------------------------------ */
@@ -355,6 +440,8 @@ static void run(struct world *w, u64 seed)
 			break;
 		}
 		judge_now(w);
+		if (w->db && i % 25 == seed % 25)
+			look(w);
 	}
 	if (!w->db)
 		return;
@@ -380,6 +467,8 @@ int main(int argc, char **argv)
 		run(w, i);
 	tap_ok(w->problems == 0, "M6: %llu seeds, %llu states and damaged images judged, %llu problems", nr,
 	       w->judged, w->problems);
+	tap_ok(w->problems == 0 && w->stretches > nr * 100 && w->asked > nr * 50,
+	       "S14: %llu stretches, %llu keys explained", w->stretches, w->asked);
 	free(w->image);
 	free(w);
 	return tap_done();

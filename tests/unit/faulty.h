@@ -4,7 +4,9 @@
  * the device, or the n-th allocation, fails.
  *
  *	faulty_begin(); fill f.v; volume_close(&f.v);
- *	for (n = 1; hit; n++) { faulty_open(); faulty_arm(n); use f.db; hit = faulty_disarm(); kv_close(f.db); }
+ *	for (n = 1; hit; n++) {
+ *		faulty_open(); faulty_arm(n); use f.db; hit = faulty_disarm(); kv_close(f.db);
+ *	}
  *	volume_end(&f.v);
  */
 #ifndef TESTS_UNIT_FAULTY_H
