@@ -7,6 +7,8 @@
  * what the cursor gave (C4). Persistent mode with shared memory under AFL++; given files, an ordinary
  * program that reads each once.
  *
+ * Of one image in four, and of each file, the judge is asked too what stands where (explain.c).
+ *
  * KV_BUG=fuzz-crash plants a crash behind the checksums: no value of the corpus begins with a byte
  * above 127, and only who mends sums can make one that is served.
  */
@@ -16,6 +18,7 @@
 
 #include "../engine/user/kve_test.h"
 #include "../format/kvf.h"
+#include "explain.h"
 
 #define IMAGE_MAX (256u << 10)
 #define TREES_MAX 64u
@@ -259,6 +262,7 @@ static int file_read(struct walk *w, const char *path, bool sound)
 		return 2;
 	}
 	image_read(w, image, len);
+	fuzz_explain(image, len);
 	printf("%s: %llu entries in %u trees, %llu problems, %llu errors\n", path, w->entries,
 	       w->trees, w->problems, w->errors);
 	return sound && (!w->trees || w->problems || w->errors);
@@ -284,8 +288,11 @@ int main(int argc, char **argv)
 		while (__AFL_LOOP(2000)) {
 			size_t len = (size_t)__AFL_FUZZ_TESTCASE_LEN;
 
-			if (len && len <= IMAGE_MAX)
-				image_read(w, image, len);
+			if (!len || len > IMAGE_MAX)
+				continue;
+			image_read(w, image, len);
+			if ((image[len / 2] ^ image[len / 3] ^ image[len - 1] ^ len) % 4 == 0)
+				fuzz_explain(image, len);
 		}
 	}
 #endif

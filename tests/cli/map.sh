@@ -41,6 +41,8 @@ assert m["generation"] == s["generation"]
 victims = sorted((x for x in seg if x["victim"]), key=lambda x: x["victim"])
 assert [x["victim"] for x in victims] == list(range(1, len(victims) + 1)) and len(victims) > 3
 assert all(a["score"] >= b["score"] for a, b in zip(victims, victims[1:]))
+lives = sorted(x["live_bytes"] for x in victims)
+assert victims[0]["live_bytes"] <= lives[len(lives) // 2] <= victims[-1]["live_bytes"], "the fullest first"
 print(victims[0]["number"], victims[0]["generation"])
 EOF
 check 'segments, live bytes and generation are those of kvs stat' \

@@ -101,6 +101,21 @@ static void odd(struct world *w, const char *what, u64 at, u64 a, u64 b)
 	w->problems++;
 }
 
+/* A slot may be empty, a segment that was only chosen yet has no header, behind the end the log is torn. */
+static bool unexpected(const struct kvsck_stretch *st)
+{
+	switch (st->kind) {
+	case KVSCK_STRETCH_SUPER:
+		return false;
+	case KVSCK_STRETCH_HEADER:
+		return st->finding && st->segment.live;
+	case KVSCK_STRETCH_RECORD:
+		return st->finding && st->fate != KVSCK_FATE_BEYOND;
+	default:
+		return st->finding;
+	}
+}
+
 /* The stretches of a segment; what is live in them. False: no more. */
 static bool look_at(struct world *w, struct kvsck_survey *s, u32 nr)
 {
@@ -113,9 +128,7 @@ static bool look_at(struct world *w, struct kvsck_survey *s, u32 nr)
 			odd(w, "a gap or overlap", off, st.from, st.to);
 			return false;
 		}
-		/* a segment that was only chosen yet has no header */
-		if (st.finding && st.kind != KVSCK_STRETCH_SUPER &&
-		    (st.kind != KVSCK_STRETCH_HEADER || st.segment.live))
+		if (unexpected(&st))
 			odd(w, "a finding", off, (u64)st.finding, st.kind);
 		if (st.kind == KVSCK_STRETCH_RECORD &&
 		    (st.fate == KVSCK_FATE_LIVE || st.fate == KVSCK_FATE_DOOMED))
