@@ -64,12 +64,12 @@ static void merge_pages(struct kvsck_survey *s)
 	if (s->pages.nr)
 		qsort(o, s->pages.nr, sizeof(*o), by_block);
 	for (i = 0; i < s->pages.nr; i++) {
-		if (o[i].roots == KVSCK_OF_LIVE) {
-			o[n++] = o[i];
-			continue;
-		}
 		if (n && o[n - 1].block == o[i].block && o[n - 1].blocks == o[i].blocks) {
 			o[n - 1].roots |= o[i].roots;
+			continue;
+		}
+		if (o[i].roots == KVSCK_OF_LIVE) {
+			o[n++] = o[i];
 			continue;
 		}
 		for (overlap = false, k = 0; k < o[i].blocks && !overlap; k++)
