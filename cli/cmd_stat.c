@@ -14,7 +14,7 @@ struct state {
 };
 
 /* clang-format off */
-/* x(where, kind, field, name, label); BOTH: an image, and a mount */
+/* x(where, kind, field, name, label): of an image, a mount, or BOTH */
 #define STAT_ROWS(x) \
 	x(BOTH,  ROW_UUID,    s.uuid,               "uuid",               "uuid") \
 	x(BOTH,  ROW_TEXT,    s.label,              "label",              "label") \
@@ -43,13 +43,16 @@ struct state {
 	x(BOTH,  ROW_U64,     s.lsn,                "lsn",                "newest LSN") \
 	x(BOTH,  ROW_U64,     s.durable_lsn,        "durable_lsn",        "durable LSN") \
 	x(IMAGE, ROW_U64,     s.replay_lsn,         "replay_lsn",         "replay from LSN") \
+	x(MOUNT, ROW_U64,     s.readers,            "readers",            "readers") \
+	x(MOUNT, ROW_U64,     s.reader_generation,  "reader_generation",  "oldest generation read") \
+	x(MOUNT, ROW_BYTES,   s.reader_bytes,       "reader_bytes",       "kept for readers") \
 	x(IMAGE, ROW_BOOL,    h.clean,              "clean",              "closed cleanly") \
 	x(IMAGE, ROW_U64,     h.replayed,           "replayed",           "records replayed at opening") \
 	x(IMAGE, ROW_U32,     h.errors_nr,          "errors_nr",          "errors ever noted") \
 	x(IMAGE, ROW_TEXT,    h.reason,             "reason",             "trouble")
 /* clang-format on */
 
-enum where { IMAGE, BOTH };
+enum where { IMAGE, MOUNT, BOTH };
 
 #define STAT_ROW(where_, kind_, field, name_, label_) \
 	{ .name = name_, .label = label_, .kind = kind_, .offset = offsetof(struct state, field) },
@@ -61,10 +64,11 @@ static const enum where stat_where[] = { STAT_ROWS(STAT_WHERE) };
 static void print(const struct kvs *k, const struct state *st)
 {
 	struct row rows[STAT_NR];
+	enum where here = volume_mount_dir(k->image) ? MOUNT : IMAGE;
 	size_t i, nr = 0;
 
 	for (i = 0; i < STAT_NR; i++)
-		if (stat_where[i] == BOTH || !volume_mount_dir(k->image))
+		if (stat_where[i] == BOTH || stat_where[i] == here)
 			rows[nr++] = stat_rows[i];
 	out_rows(k->json, rows, nr, st);
 }

@@ -296,6 +296,9 @@ static int op_stat(kv_db *db, kv_stat_info *out)
 	out->device_reads = s.device_reads;
 	out->device_writes = s.device_writes;
 	out->device_flushes = s.device_flushes;
+	out->readers = s.readers;
+	out->reader_generation = s.reader_generation;
+	out->reader_bytes = s.reader_bytes;
 	return 0;
 }
 

@@ -130,9 +130,28 @@ static void stat_counters(struct kv_db *db, kv_stat_info *out)
 	out->pages_healed = kvp_load(&db->cache.healed);
 }
 
+/* Readers that are too old hold nothing any more. */
+static void stat_readers(struct kv_db *db, kv_stat_info *out)
+{
+	u64 freed = kvp_load(&db->space.freed_total);
+	struct kv_read *r;
+
+	kvp_mutex_lock(&db->state);
+	for (r = db->readers; r; r = r->next) {
+		out->readers++;
+		if (kvp_load(&r->expired))
+			continue;
+		if (!out->reader_generation || r->gen < out->reader_generation)
+			out->reader_generation = r->gen;
+		out->reader_bytes = KVF_MAX(out->reader_bytes, freed - KVF_MIN(freed, r->freed_at));
+	}
+	kvp_mutex_unlock(&db->state);
+	if (out->reader_generation)
+		out->reader_bytes += kvp_load(&db->cache.shadows) * db->geo.frame;
+}
+
 int kv_stat(kv_db *db, kv_stat_info *out)
 {
-	struct kv_read *r;
 	struct kv_tree *t;
 	int err = kve_enter(db, false);
 
@@ -160,10 +179,7 @@ int kv_stat(kv_db *db, kv_stat_info *out)
 		out->entries += kvp_load(&t->head.count);
 	}
 	kvp_rwsem_up_read(&db->tree_lock);
-	kvp_mutex_lock(&db->state);
-	for (r = db->readers; r; r = r->next)
-		out->readers++;
-	kvp_mutex_unlock(&db->state);
+	stat_readers(db, out);
 	return 0;
 }
 

@@ -35,7 +35,8 @@ AT(kvfs_stats, trees, 80);
 AT(kvfs_stats, device_reads, 264);
 AT(kvfs_stats, inline_max, 288);
 AT(kvfs_stats, chunk_bytes, 292);
-AT(kvfs_stats, reserved, 296);
+AT(kvfs_stats, readers, 296);
+AT(kvfs_stats, reserved, 320);
 
 /* ---- arguments ---------------------------------------------------------------------------------- */
 
@@ -409,6 +410,9 @@ static void stats_fill(struct kvfs_stats *a, const kv_stat_info *i)
 	a->device_flushes = i->device_flushes;
 	a->inline_max = i->inline_max;
 	a->chunk_bytes = i->chunk_bytes;
+	a->readers = i->readers;
+	a->reader_generation = i->reader_generation;
+	a->reader_bytes = i->reader_bytes;
 }
 
 static int ioctl_stats(const struct ioctl_on *on, void __user *arg)

@@ -99,7 +99,8 @@ struct kvfs_stats {
 	__u64 puts, gets, dels, commits, syncs, checkpoints;
 	__u64 device_reads, device_writes, device_flushes;
 	__u32 inline_max, chunk_bytes; /* 0: the module is older than these */
-	__u64 reserved[7];
+	__u64 readers, reader_generation, reader_bytes; /* 0: likewise, or there are none */
+	__u64 reserved[4];
 };
 
 #define KVFS_IOC_GET _IOWR(KVFS_IOC, 1, struct kvfs_kv)

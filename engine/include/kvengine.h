@@ -324,6 +324,8 @@ typedef struct kv_stat_info {
 	uint64_t device_reads, device_writes, device_flushes, device_read_bytes, device_write_bytes;
 	uint64_t cache_hits, cache_misses, pages_healed;
 	uint64_t readers;		      /* open read transactions and cursors */
+	/* The oldest state that one of them shows, 0: none; what is kept for it: freed since, old pages. */
+	uint64_t reader_generation, reader_bytes;
 } kv_stat_info;
 int kv_stat(kv_db *db, kv_stat_info *out);
 

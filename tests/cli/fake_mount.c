@@ -285,6 +285,9 @@ static int stats(struct kvfs_stats *a)
 	a->chunk_bytes = s.chunk_bytes;
 	a->trees = s.trees;
 	a->entries = s.entries;
+	a->readers = s.readers;
+	a->reader_generation = s.reader_generation;
+	a->reader_bytes = s.reader_bytes;
 	return 0;
 }
 

@@ -214,6 +214,7 @@ is 'stat tells the longest key' "$(grep -c '^longest key: *[1-9]' "$T/out")" 1
 chunk=$($kvs stat "$V" -o json | sed -n 's/.*"chunk_bytes": *\([0-9]*\).*/\1/p')
 is 'stat tells the chunk of a large value, which is more than a block' $((${chunk:-0} > 4096)) 1
 is 'stat -o json' "$($kvs stat "$V" -o json | grep -c '"entries": 0')" 1
+is 'stat tells what is kept for readers' "$($kvs stat "$V" -o json | grep -c '"reader_bytes": *[0-9]')" 1
 is 'stat leaves out what a mount does not tell' "$($kvs stat "$V" -o json | grep -c 'replay')" 0
 says 'check is refused' 2 'not mounted' "$kvs" check "$V"
 says 'create is refused' 2 'not mounted' "$kvs" create "$V"

@@ -356,12 +356,21 @@ START_TEST(stat_and_health) /* row H5 */
 	ok(kv_cursor_open(v.db, NULL, NULL, &c));
 	ok(kv_stat(v.db, &st));
 	must(st.trees == 2 && st.entries == 99 && st.readers == 1);
+	must(st.reader_generation > 0 && st.reader_generation <= st.generation + 1);
 	must(st.puts == 100 && st.gets == 1 && st.dels == 1 && st.commits >= 102);
 	must(st.syncs > was.syncs && st.lsn > was.lsn && st.durable_lsn == st.lsn);
 	must(st.device_writes > was.device_writes && st.device_write_bytes > was.device_write_bytes);
 	must(st.dirty_bytes > 0 && st.cache_used_bytes >= st.dirty_bytes);
 	must(st.cache_bytes == 64 << 20);
+	/* what changes and is written out stays for the cursor, and goes with it */
+	ok(put(&v, NULL, "0", "another value"));
+	ok(kv_checkpoint(v.db));
+	ok(kv_stat(v.db, &st));
+	must(st.reader_bytes > 0 && st.readers == 1);
 	kv_cursor_close(c);
+	ok(kv_stat(v.db, &st));
+	must(!st.reader_bytes && !st.reader_generation && !st.readers);
+	ok(put(&v, NULL, "0", "value"));
 	ok(kv_checkpoint(v.db));
 	was = st;
 	ok(kv_stat(v.db, &st));
