@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * explain.c - any bytes as a volume for 'kvs explain' and 'kvs map': each byte has one owner, each question an
- * answer.
+ * explain.c - any bytes as a volume for 'kvs explain' and 'kvs map': each byte has one owner, each
+ * question an answer.
  */
 #include <stdio.h>
 #include <stdlib.h>
