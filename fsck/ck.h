@@ -143,6 +143,8 @@ void kvsck_free(struct kvsck *ck);
 int kvsck_buf_reserve(struct kvsck_buf *b, size_t len);
 /* A new zeroed element at the end, NULL: no memory. */
 void *kvsck_array_add(struct kvsck_array *a, size_t size);
+/* Index of the first element whose number is at or above nr, in an array sorted by it; a->nr: none. */
+size_t kvsck_array_find(const struct kvsck_array *a, size_t size, u64 (*number)(const void *), u64 nr);
 int kvsck_cancelled(struct kvsck *ck);
 
 static inline bool kvsck_bit(const u8 *map, u64 i)

@@ -19,19 +19,27 @@ struct match {
 	bool bad;	 /* this head was reported */
 };
 
+static u64 tree_number(const void *p)
+{
+	return ((const struct kvsck_tree *)p)->id;
+}
+
+static u64 head_number(const void *p)
+{
+	return ((const struct kvsck_head *)p)->object;
+}
+
+static u64 mark_number(const void *p)
+{
+	return ((const struct kvsck_mark *)p)->object;
+}
+
 const struct kvsck_tree *kvsck_tree_by_id(const struct kvsck *ck, u32 id)
 {
+	size_t i = kvsck_array_find(&ck->trees, sizeof(struct kvsck_tree), tree_number, id);
 	const struct kvsck_tree *t = ck->trees.p;
-	size_t lo = 0, hi = ck->trees.nr, mid;
 
-	while (lo < hi) {
-		mid = lo + (hi - lo) / 2;
-		if (t[mid].id < id)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < ck->trees.nr && t[lo].id == id ? &t[lo] : NULL;
+	return i < ck->trees.nr && t[i].id == id ? &t[i] : NULL;
 }
 
 /* The key that a head stands under: read its leaf again. Into ck->from; 0: not readable any more. */
@@ -49,17 +57,10 @@ u32 kvsck_head_key(struct kvsck *ck, const struct kvsck_head *h)
 
 const struct kvsck_head *kvsck_head_of(const struct kvsck *ck, u64 object)
 {
+	size_t i = kvsck_array_find(&ck->heads, sizeof(struct kvsck_head), head_number, object);
 	const struct kvsck_head *h = ck->heads.p;
-	size_t lo = 0, hi = ck->heads.nr, mid;
 
-	while (lo < hi) {
-		mid = lo + (hi - lo) / 2;
-		if (h[mid].object < object)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < ck->heads.nr && h[lo].object == object ? &h[lo] : NULL;
+	return i < ck->heads.nr && h[i].object == object ? &h[i] : NULL;
 }
 
 /* One finding for each large value: the first thing that is wrong with it. */
@@ -81,17 +82,9 @@ static void bad_object(struct kvsck *ck, struct match *m, int code, u64 chunk, c
 
 static bool is_marked(const struct kvsck *ck, u64 object)
 {
-	const struct kvsck_mark *mark = ck->marks.p;
-	size_t lo = 0, hi = ck->marks.nr, mid;
+	size_t i = kvsck_array_find(&ck->marks, sizeof(struct kvsck_mark), mark_number, object);
 
-	while (lo < hi) {
-		mid = lo + (hi - lo) / 2;
-		if (mark[mid].object < object)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < ck->marks.nr && mark[lo].object == object;
+	return i < ck->marks.nr && ((const struct kvsck_mark *)ck->marks.p)[i].object == object;
 }
 
 /* All heads below object have got their last chunk by now. */

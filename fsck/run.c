@@ -49,6 +49,20 @@ void *kvsck_array_add(struct kvsck_array *a, size_t size)
 	return p;
 }
 
+size_t kvsck_array_find(const struct kvsck_array *a, size_t size, u64 (*number)(const void *), u64 nr)
+{
+	size_t lo = 0, hi = a->nr, mid;
+
+	while (lo < hi) {
+		mid = lo + (hi - lo) / 2;
+		if (number((const u8 *)a->p + mid * size) < nr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
 int kvsck_cancelled(struct kvsck *ck)
 {
 	if (ck->opt->cancelled && ck->opt->cancelled(ck->opt->cancelled_arg))

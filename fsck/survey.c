@@ -80,19 +80,14 @@ static void merge_pages(struct kvsck_survey *s)
 	s->pages.nr = n;
 }
 
+static u64 page_number(const void *p)
+{
+	return ((const struct kvsck_owned *)p)->block;
+}
+
 size_t kvsck_survey_page(const struct kvsck_survey *s, u64 block)
 {
-	const struct kvsck_owned *o = s->pages.p;
-	size_t lo = 0, hi = s->pages.nr, mid;
-
-	while (lo < hi) {
-		mid = lo + (hi - lo) / 2;
-		if (o[mid].block < block)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
+	return kvsck_array_find(&s->pages, sizeof(struct kvsck_owned), page_number, block);
 }
 
 /* ---- making it ------------------------------------------------------------------------------- */
