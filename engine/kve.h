@@ -343,7 +343,7 @@ struct kv_db {
 	u64 gc_bytes;	   /* atomic: memory of a round, which values do without */
 	bool gc_idle;	   /* atomic: the background thread has nothing to win */
 	u64 gc_idle_freed; /* and space.freed_total was this then; worker */
-	bool gc_quiet;	   /* atomic: nobody writes, so nothing more will come to what waits for a checkpoint */
+	bool gc_quiet;	   /* atomic: nobody writes: no more will come to what waits for a checkpoint */
 	u64 gc_quiet_freed; /* space.freed_total when it was last quiet; worker */
 	u64 gc_vain;	   /* atomic: space.freed_total when a full volume had nothing to win */
 	u64 gc_reader;	   /* generation of the oldest reader that holds what was freed; worker */
