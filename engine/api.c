@@ -135,8 +135,7 @@ int kv_tree_drop(kv_db *db, const char *name)
 	return kve_return(db, err);
 }
 
-/* Byte order, as the forest has it. */
-static int name_compare(const char *a, const char *b)
+int kve_name_compare(const char *a, const char *b)
 {
 	while (*a && *a == *b) {
 		a++;
@@ -152,8 +151,8 @@ static struct kv_tree *tree_after(struct kv_db *db, const char *last, u64 *count
 
 	kvp_rwsem_down_read(&db->tree_lock);
 	for (t = db->trees; t; t = t->next)
-		if (t->id >= KVF_TREE_USER && !t->dropped && (!last || name_compare(t->name, last) > 0) &&
-		    (!best || name_compare(t->name, best->name) < 0))
+		if (t->id >= KVF_TREE_USER && !t->dropped && (!last || kve_name_compare(t->name, last) > 0) &&
+		    (!best || kve_name_compare(t->name, best->name) < 0))
 			best = t;
 	*count = best ? kvp_load(&best->head.count) : 0;
 	kvp_rwsem_up_read(&db->tree_lock);
@@ -181,7 +180,8 @@ int kv_count(kv_db *db, kv_tree *tree, uint64_t *count)
 	struct kv_tree *t = kve_tree_of(db, tree);
 	int err = kve_enter(db, false);
 
-	if (!err && kvp_load(&t->dropped))
+	/* A snapshot's count does not change. */
+	if (!err && kvp_load(&t->dropped) && !t->snap)
 		err = -KVE_no_tree;
 	kvp_rwsem_down_read(&db->tree_lock);
 	*count = kvp_load(&t->head.count);
@@ -312,7 +312,7 @@ static int entry_value(struct kv_db *db, struct kv_tree *t, u64 gen, const void 
 	case KVF_CELL_REF:
 		return kve_value_get(db, t->id, &e->ref, key, key_len, buf, true);
 	case KVF_CELL_OBJECT:
-		return kve_object_read(db, gen, &e->object, 0, buf, (size_t)e->value_len);
+		return kve_object_read(t, gen, &e->object, 0, buf, (size_t)e->value_len);
 	default:
 		return 0;
 	}
@@ -437,7 +437,8 @@ static int read_get_begin(kv_read *r, struct kv_tree *t, const void *key, size_t
 {
 	int err = kve_enter(r->db, false);
 
-	(void)t;
+	if (!err && !t)
+		err = -KVE_no_tree;
 	if (!err)
 		err = kve_key_check(r->db, key, key_len);
 	return err ? err : kve_read_check(r);
@@ -446,7 +447,7 @@ static int read_get_begin(kv_read *r, struct kv_tree *t, const void *key, size_t
 int kv_read_get_into(kv_read *r, kv_tree *tree, const void *key, size_t key_len, void *buf, size_t cap,
 		     size_t *value_len)
 {
-	struct kv_tree *t = kve_tree_of(r->db, tree);
+	struct kv_tree *t = kve_read_tree(r->db, r, tree);
 	int err = read_get_begin(r, t, key, key_len);
 
 	if (!err)
@@ -458,7 +459,7 @@ int kv_read_get_into(kv_read *r, kv_tree *tree, const void *key, size_t key_len,
 int kv_read_get(kv_read *r, kv_tree *tree, const void *key, size_t key_len, void **value,
 		size_t *value_len)
 {
-	struct kv_tree *t = kve_tree_of(r->db, tree);
+	struct kv_tree *t = kve_read_tree(r->db, r, tree);
 	int err = read_get_begin(r, t, key, key_len);
 	void *found;
 

@@ -283,6 +283,23 @@ void kve_cache_shrink(struct kv_db *db, u32 count)
 	evict_round(db, limit > count ? limit - count : 0);
 }
 
+void kve_tree_evict(struct kv_db *db, struct kv_tree *t)
+{
+	struct kve_frame *f;
+	u32 i;
+
+	kvp_rwsem_down_write(&db->tree_lock);
+	while ((f = t->head.root)) {
+		while (f->kids_nr) {
+			for (i = 0; !f->kids[i]; i++)
+				;
+			f = f->kids[i];
+		}
+		evict(db, f);
+	}
+	kvp_rwsem_up_write(&db->tree_lock);
+}
+
 /* ---- when the system is short of memory ------------------------------------------------------------ */
 
 void kve_cache_reclaim(struct kv_db *db)

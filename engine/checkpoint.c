@@ -51,6 +51,8 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 		return -KVE_no_memory;
 	kvp_gate_close(&db->writer);
 	err = at ? 0 : kve_log_pad(db);
+	if (!err)
+		err = kve_dead_freeze(db);
 	kvp_rwsem_down_write(&db->tree_lock);
 	if (!err)
 		err = kve_zombies_reap(db, &db->space.open);
@@ -78,6 +80,7 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 	r->batch->list = db->space.open;
 	memset(&db->space.open, 0, sizeof(db->space.open));
 	kvp_mutex_unlock(&db->space.lock);
+	kve_snapshot_freeze(db, r->gen, r->pos.lsn - 1);
 	r->sb = db->sb;
 	r->sb.next_tree = cpu_to_le32(db->next_tree);
 	r->sb.next_object = cpu_to_le64(db->next_object);
@@ -129,7 +132,9 @@ static int round_table(struct round *r)
 
 	if (KVP_BUG("live-after-freeze"))
 		kve_space_freeze(db);
-	err = kve_space_reap(db, r->pos.lsn, &r->batch->list);
+	err = kve_deadlist_write(db, r->batch);
+	if (!err)
+		err = kve_space_reap(db, r->pos.lsn, &r->batch->list);
 	if (!err)
 		err = kve_segtab_write(db, r->batch, r->gen);
 	if (!err)
@@ -188,6 +193,7 @@ static void round_end(struct round *r, int err)
 	kve_shadows_drop(db);
 	kvp_rwsem_up_write(&db->tree_lock);
 	kve_pinned_update(db);
+	kve_snapshot_settle(db, r->gen, err, &r->sb.forest);
 	if (err)
 		db->changed = true;
 	kvp_gate_open(&db->writer);
@@ -233,15 +239,13 @@ static int round_run(struct kv_db *db, const struct kve_logpos *at, bool clean)
 	return err;
 }
 
-int kve_checkpoint(struct kv_db *db, const struct kve_logpos *at, bool clean, bool force)
+int kve_checkpoint_locked(struct kv_db *db, const struct kve_logpos *at, bool clean, bool force)
 {
+	int err = kvp_load(&db->degraded) ? -KVE_degraded : 0;
 	bool full;
-	int err;
 
-	kvp_mutex_lock(&db->ckpt_lock);
-	err = kvp_load(&db->degraded) ? -KVE_degraded : 0;
 	if (err || (!force && !db->changed))
-		goto out;
+		return err;
 	/* It may have been full for a moment only. */
 	if (kve_space_is_host_full(db))
 		kve_space_reserve(db);
@@ -258,7 +262,18 @@ int kve_checkpoint(struct kv_db *db, const struct kve_logpos *at, bool clean, bo
 		kvp_add(&db->checkpoints, 1u);
 		kve_space_trim(db);
 	}
-out:
+	return err;
+}
+
+int kve_checkpoint(struct kv_db *db, const struct kve_logpos *at, bool clean, bool force)
+{
+	int err;
+
+	kvp_mutex_lock(&db->ckpt_lock);
+	err = kve_checkpoint_locked(db, at, clean, force);
+	/* More was freed by deleting snapshots than one checkpoint takes on. */
+	if (!err && db->worker && db->space.orphans_from < db->space.orphans_to)
+		kve_worker_kick(db);
 	kvp_mutex_unlock(&db->ckpt_lock);
 	return err;
 }

@@ -46,13 +46,15 @@ int kve_cursor_open(struct kv_db *db, kv_read *r, kv_tree *tree, kv_cursor **out
 	struct kv_cursor *c;
 	int err = kve_enter(db, false);
 
+	if (!err && !kve_read_tree(db, r, tree))
+		err = -KVE_no_tree;
 	if (err)
 		return kve_return(db, err);
 	c = kvp_alloc(sizeof(*c), KVP_ZERO);
 	if (!c)
 		return kve_return(db, -KVE_no_memory);
 	c->db = db;
-	c->tree = kve_tree_of(db, tree);
+	c->tree = kve_read_tree(db, r, tree);
 	c->read = r;
 	c->page = kvp_iobuf_alloc(db->geo.frame);
 	c->key = kvp_alloc(3 * (size_t)db->geo.key_max + 3, 0);
@@ -524,7 +526,7 @@ int kv_cursor_value(kv_cursor *c, const void **value, size_t *value_len)
 	} else if (!err) {
 		err = value_room(c, (size_t)e.value_len);
 		if (!err)
-			err = kve_object_read(c->db, c->read->gen, &e.object, 0, c->value,
+			err = kve_object_read(c->tree, c->read->gen, &e.object, 0, c->value,
 					      (size_t)e.value_len);
 		*value = c->value;
 	}

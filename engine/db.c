@@ -77,6 +77,7 @@ static void db_free(struct kv_db *db)
 	kve_gc_exit(db);
 	kve_recover_exit(db);
 	trees_free(db);
+	kve_snapshots_exit(db);
 	kve_image_free(db, db->scratch);
 	kve_cache_exit(db);
 	kve_values_exit(db);

@@ -51,28 +51,47 @@ struct kv_tree *kve_tree_find(struct kv_db *db, const char *name)
 
 /* ---- loading --------------------------------------------------------------------------------- */
 
-static int row_load(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *cell, u32 cell_len)
+/* A verified copy of the head in a tree's row. */
+int kve_tree_row(struct kv_db *db, const u8 *key, u32 key_len, const u8 *cell, u32 cell_len,
+		 struct kvf_tree_head *h)
 {
-	struct kv_db *db = arg;
-	struct kvf_tree_head h;
-	struct kv_tree *t;
 	u32 id;
 
-	(void)flags;
-	if (key[0] != KVF_FOREST_TREE && key[0] != KVF_FOREST_DOOMED)
-		return kve_fail(db, KVE_unsupported, "the forest has rows of a newer version");
-	if (cell_len != sizeof(h) || key_len > KVF_TREE_NAME_MAX + 1)
+	if (cell_len != sizeof(*h) || key_len > KVF_TREE_NAME_MAX + 1)
 		return kve_fail(db, KVE_corrupt, "%s; run 'kvs-fsck -n %s'",
 				kvf_finding_text(KVF_F_tree_head), db->dev->name);
-	memcpy(&h, cell, sizeof(h));
-	id = le32_to_cpu(h.id);
-	if (id < KVF_TREE_OBJECTS || kve_tree_by_id(db, id))
+	memcpy(h, cell, sizeof(*h));
+	id = le32_to_cpu(h->id);
+	if (id < KVF_TREE_OBJECTS)
 		return kve_fail(db, KVE_corrupt, "tree %u: %s; run 'kvs-fsck -n %s'", id,
 				kvf_finding_text(KVF_F_tree_id), db->dev->name);
 	if (key[0] == KVF_FOREST_TREE && id != KVF_TREE_OBJECTS &&
 	    kvf_tree_name_verify(key + 1, key_len - 1))
 		return kve_fail(db, KVE_corrupt, "name of a tree: %s; run 'kvs-fsck -n %s'",
 				kvf_finding_text(KVF_F_forest_key), db->dev->name);
+	return 0;
+}
+
+static int row_load(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *cell, u32 cell_len)
+{
+	struct kv_db *db = arg;
+	struct kvf_tree_head h;
+	struct kv_tree *t;
+	u32 id;
+	int err;
+
+	(void)flags;
+	if (key[0] == KVF_FOREST_SNAPSHOT)
+		return kve_snapshot_load(db, key, key_len, cell, cell_len);
+	if (key[0] != KVF_FOREST_TREE && key[0] != KVF_FOREST_DOOMED)
+		return kve_fail(db, KVE_unsupported, "the forest has rows of a newer version");
+	err = kve_tree_row(db, key, key_len, cell, cell_len, &h);
+	if (err)
+		return err;
+	id = le32_to_cpu(h.id);
+	if (kve_tree_by_id(db, id))
+		return kve_fail(db, KVE_corrupt, "tree %u: %s; run 'kvs-fsck -n %s'", id,
+				kvf_finding_text(KVF_F_tree_id), db->dev->name);
 	t = kve_tree_add(db, id, (const char *)key + 1, key[0] == KVF_FOREST_TREE ? key_len - 1 : 0);
 	if (!t)
 		return -KVE_no_memory;
@@ -95,6 +114,8 @@ int kve_forest_load(struct kv_db *db)
 		return -KVE_no_memory;
 	err = kve_tree_each(db->forest, KVE_LIVE, NULL, 0, page, row_load, db);
 	kvp_iobuf_free(page, db->geo.frame);
+	if (!err)
+		err = kve_snapshots_loaded(db);
 	if (err)
 		return err;
 	db->objects = kve_tree_by_id(db, KVF_TREE_OBJECTS);
@@ -211,7 +232,7 @@ int kve_forest_write(struct kv_db *db, u64 gen)
 			err = row_write(db, t, gen);
 			row_return(db, t, gen, err);
 		}
-	return err;
+	return err ? err : kve_snapshots_write(db, gen);
 }
 
 /* ---- creating and dropping ---------------------------------------------------------------------- */

@@ -77,7 +77,8 @@ static void round_end(struct kv_db *db, bool done)
 		s = &db->space.seg[gc->victim[i]];
 		s->busy = false;
 		s->stuck = done && s->live && !(gc->partial && i + 1 == gc->victims);
-		if (KVP_BUG("gc-reuse-early") && done && !s->live && s->kind == KVF_KIND_LOG && !s->dying) {
+		if (KVP_BUG("gc-reuse-early") && done && !s->live && !s->pinned &&
+		    s->kind == KVF_KIND_LOG && !s->dying) {
 			s->kind = KVF_KIND_FREE;
 			s->flags = 0;
 			s->row_dirty = true;
@@ -120,10 +121,10 @@ static void view_take(struct kv_db *db, struct view *v)
 	v->next_lsn = pos.lsn;
 }
 
-/* Space lock. */
-static bool eligible(const struct kve_segment *s, const struct view *v)
+/* What a snapshot refers to stays where it is: then nothing is to be won in its segment. Space lock. */
+static bool eligible(const struct kve_space *sp, const struct kve_segment *s, const struct view *v)
 {
-	return !s->dying && !s->busy && !s->stuck &&
+	return !s->dying && !s->busy && !s->stuck && !s->pinned && !kve_snapshot_sees(sp, s->last_lsn) &&
 	       kve_gc_eligible(s->kind, s->flags, s->live, s->last_lsn, v->replay_lsn);
 }
 
@@ -135,7 +136,7 @@ static u32 best(const struct kv_db *db, const struct view *v, u64 room)
 	u64 most = 0, sc;
 
 	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {
-		if (!eligible(&sp->seg[i], v) || sp->seg[i].live > room)
+		if (!eligible(sp, &sp->seg[i], v) || sp->seg[i].live > room)
 			continue;
 		sc = kve_gc_score(db->geo.segment, sp->seg[i].live, sp->seg[i].last_lsn, v->next_lsn);
 		if (sc > most) {
@@ -323,7 +324,7 @@ static void info_take(struct kv_db *db, kv_gc_info *info)
 		s = &sp->seg[i];
 		if (s->kind == KVF_KIND_LOG && !s->dying)
 			info->log_bytes += db->geo.segment;
-		if (s->busy || eligible(s, &v))
+		if (s->busy || eligible(sp, s, &v))
 			info->left_bytes += db->geo.segment - KVF_MIN(s->live, (u64)db->geo.segment);
 	}
 	kvp_mutex_unlock(&sp->lock);

@@ -32,12 +32,14 @@ static void lines_take(struct kv_db *db, struct lines *l)
 	kvp_mutex_lock(&sp->lock);
 	l->used = (u64)(sp->log_nr + sp->tree_nr) * db->geo.segment;
 	pages = sp->pending_bytes - (u64)sp->dying_nr * db->geo.segment;
-	pages = sp->tree_bytes - KVF_MIN(sp->tree_bytes, pages);
+	pages = sp->tree_bytes - KVF_MIN(sp->tree_bytes, pages + sp->held_bytes);
 	/* What is dirty is written beside what it replaces: the promise has room for that above the lines. */
 	in_leaves = sp->live_bytes <= pages;
 	l->dirty = in_leaves ? dirty : 0;
 	/* Less the headers of records, and what of pages are refs, or unused parts of blocks. */
 	live = sp->live_bytes - sp->live_bytes / 16 + (in_leaves ? pages - pages / 4 : pages / 2);
+	/* What snapshots hold is not there to be freed. */
+	live += sp->pinned_bytes + sp->held_bytes;
 	l->target = live + live * 3 / 20 + (28u << 20);
 	l->limit = live + live / 4 + (46u << 20);
 	l->soft = l->target + (l->limit - l->target) / 2;
@@ -80,7 +82,7 @@ static u64 reclaim_bytes(struct kv_db *db)
 		s = &sp->seg[i];
 		if (s->kind != KVF_KIND_LOG)
 			continue;
-		n += s->dying || (s->flags & KVF_SEGMENT_SEALED && !s->live && !s->busy &&
+		n += s->dying || (s->flags & KVF_SEGMENT_SEALED && !s->live && !s->pinned && !s->busy &&
 				  s->last_lsn < replay_lsn);
 	}
 	kvp_mutex_unlock(&sp->lock);

@@ -136,6 +136,7 @@ static int group_add(struct kv_db *db, struct kve_gc *gc, const struct kvf_ident
 static int segment_walk(struct kv_db *db, struct kve_gc *gc, const struct kvf_identity *id, const u8 *segment)
 {
 	u32 at = db->geo.block, end = db->geo.segment, bytes, need;
+	u64 seen = kve_snapshot_lsn(db);
 	const struct kvf_record *r;
 	int err = 0;
 
@@ -151,7 +152,9 @@ static int segment_walk(struct kv_db *db, struct kve_gc *gc, const struct kvf_id
 			break;
 		bytes = (u32)kvf_record_bytes(kvf_record_ext_len(r), le16_to_cpu(r->key_len),
 					      le32_to_cpu(r->payload_len));
-		if (kve_record_separated(db, r))
+		/* What the newest snapshot sees stays, in a segment that has younger records as well. */
+		if (kve_record_separated(db, r) &&
+		    (le64_to_cpu(r->lsn) > seen || KVP_BUG("snap-gc-moves")))
 			err = group_add(db, gc, id, segment, at, bytes);
 		at += bytes;
 	}

@@ -185,10 +185,13 @@ int kve_gc_swap(struct kv_db *db, struct kve_gc *gc)
 		err = kvp_load(&db->degraded) ? -KVE_degraded : kve_super_mark(db);
 		if (!err)
 			err = prepare(db, &st);
+		if (!err)
+			err = kve_dead_promise(db, st.nr);
 		if (!err) {
 			kvp_rwsem_down_write(&db->tree_lock);
 			apply(db, &st);
 			kvp_rwsem_up_write(&db->tree_lock);
+			kve_dead_done(db, st.nr);
 		}
 		kvp_gate_open(&db->writer);
 	}

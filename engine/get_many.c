@@ -126,11 +126,13 @@ int kv_get_many(kv_db *db, kv_tree *tree, size_t n, kv_item *items)
 
 int kv_read_get_many(kv_read *r, kv_tree *tree, size_t n, kv_item *items)
 {
-	struct kv_tree *t = kve_tree_of(r->db, tree);
+	struct kv_tree *t = kve_read_tree(r->db, r, tree);
 	int err = kve_enter(r->db, false);
 
 	if (!err && !items && n)
 		err = -KVE_invalid;
+	if (!err && !t)
+		err = -KVE_no_tree;
 	if (!err)
 		err = kve_read_check(r);
 	if (!err && n) {

@@ -88,7 +88,8 @@ struct kv_tree {
 	u32 id;
 	bool system;  /* changed by checkpoints alone, never frozen */
 	bool twin;    /* leaves are stored twice, too */
-	bool dropped; /* no longer to be found by name */
+	bool dropped; /* no longer to be found by name; of a snapshot: as nobody may change it */
+	struct kve_snapshot *snap; /* whose state it shows; NULL: of the volume */
 	bool row_dirty; /* its row of the forest must be written */
 	bool nameless;	/* dropped, and another tree has the row of its name; checkpoint */
 	u64 created_gen, dropped_gen, gone_gen;
@@ -101,6 +102,27 @@ struct kv_tree {
 };
 
 /* ---- space ----------------------------------------------------------------------------------- */
+
+/* What must be known of a snapshot to say whether it refers to something. */
+struct kve_sight {
+	u64 gen, lsn;
+};
+
+/* Records of a segment that died, and to which snapshots from this one on refer. */
+struct kve_dead {
+	u64 oldest;
+	u32 segment, bytes;
+};
+struct kve_dead_items {
+	struct kve_dead *item;
+	u32 nr, cap;
+};
+
+/* One entry of a dead list that has no row yet. */
+struct kve_listed {
+	u64 list, oldest;
+	struct kvf_free it;
+};
 
 struct kve_segment {
 	u32 gen;
@@ -115,6 +137,8 @@ struct kve_segment {
 	u32 incarnation;
 	u64 live;	 /* LOG: bytes of records whose values are live, now */
 	u64 live_frozen; /* and at the last freeze */
+	u64 pinned, pinned_frozen; /* LOG: bytes of records that snapshots alone refer to; likewise */
+	u32 dead_at;	 /* where its entry of the space's dead may be */
 	u64 last_lsn;
 	u32 used;	/* TREE: units in use */
 	u32 backed;	/* bytes from the start that the medium is known to back */
@@ -132,6 +156,7 @@ struct kve_free_batch {
 	u64 gen;
 	u32 rows;    /* rows that it has in the segment table */
 	u32 written; /* items in them */
+	bool split;  /* what snapshots need has gone to dead lists */
 	struct kve_batch_items list;
 };
 
@@ -149,6 +174,15 @@ struct kve_space {
 	struct kve_free_batch *batches; /* oldest first */
 	u64 pending_bytes, freed_total;
 	u64 live_bytes, tree_bytes;
+	/* deadlist.c; what is not in use before there are snapshots */
+	struct kve_sight *sight; /* of the snapshots, oldest first; changed with the checkpoint lock */
+	u32 sights, sights_cap;
+	struct kve_dead_items dead, dead_frozen; /* of the open generation; of the one being written */
+	u32 dead_promised;			 /* entries that changes under way may need */
+	struct kve_listed *listing; /* checkpoint: on their way to rows */
+	u32 listing_nr, listing_cap;
+	u64 pinned_bytes, held_bytes; /* of records, and of pages in dead lists */
+	u64 orphans_from, orphans_to; /* lists of these generations may have what nobody needs; checkpoint */
 };
 
 /* ---- log ------------------------------------------------------------------------------------- */
@@ -221,6 +255,7 @@ struct kv_read {
 	u32 uses;     /* cursors and readers that live on it */
 	bool expired;
 	bool implicit; /* ends with its only cursor or reader */
+	struct kve_snapshot *snap; /* a named one: nothing is pinned by this */
 };
 
 struct kve_cache {
@@ -336,6 +371,9 @@ struct kv_db {
 	char reason[256];
 	u32 handles; /* batches, writers that are open */
 
+	struct kve_snapshot *snaps;	/* oldest first; state lock */
+	struct kve_snapshot *snap_new;	/* checkpoint lock: to be made by this checkpoint */
+
 	struct kve_patch *patches;
 	struct kvp_mutex gc_lock;
 	struct kve_gc *gc; /* GC lock; NULL: no round */
@@ -435,6 +473,8 @@ void kve_space_host_full(struct kv_db *db, bool full);
 bool kve_space_is_host_full(struct kv_db *db);
 /* Bytes that pages could still take, growth included. */
 u64 kve_space_avail(struct kv_db *db, bool privileged);
+/* The same place is free again, or is held by a dead list no more. Space lock; room is reserved. */
+void kve_free_again(struct kv_db *db, struct kve_batch_items *l, const struct kvf_free *it);
 int kve_segtab_load(struct kv_db *db);
 /* Rows for all that changed, blocks for the table's own pages: see checkpoint.c. */
 int kve_segtab_write(struct kv_db *db, struct kve_free_batch *batch, u64 gen);
@@ -568,6 +608,8 @@ void kve_frame_touch(struct kve_frame *f);
 void kve_frame_insert(struct kv_db *db, struct kve_frame *f);
 /* Evict until count frames fit below the limit. No lock held. */
 void kve_cache_shrink(struct kv_db *db, u32 count);
+/* Of a tree that nobody reads or changes. */
+void kve_tree_evict(struct kv_db *db, struct kv_tree *t);
 /* Give back what the system wants; worker. */
 void kve_cache_reclaim(struct kv_db *db);
 int kve_cache_reclaim_start(struct kv_db *db);
@@ -785,6 +827,10 @@ static inline void kve_change_end(struct kve_frame *f)
 }
 
 /* Tree registry: forest.c */
+int kve_tree_row(struct kv_db *db, const u8 *key, u32 key_len, const u8 *cell, u32 cell_len,
+		 struct kvf_tree_head *h);
+/* Byte order, as the forest has it. */
+int kve_name_compare(const char *a, const char *b);
 struct kv_tree *kve_tree_find(struct kv_db *db, const char *name);
 struct kv_tree *kve_tree_by_id(struct kv_db *db, u32 id);
 struct kv_tree *kve_tree_add(struct kv_db *db, u32 id, const char *name, u32 name_len);
@@ -835,6 +881,8 @@ void kve_ticket_ask(struct kv_db *db, u64 lsn);
 
 /* at: replay position, NULL: the end of the log. clean: mark the superblock clean. */
 int kve_checkpoint(struct kv_db *db, const struct kve_logpos *at, bool clean, bool force);
+/* The same with the checkpoint lock held. */
+int kve_checkpoint_locked(struct kv_db *db, const struct kve_logpos *at, bool clean, bool force);
 /* Freeze: changes from now on belong to the next generation. Writer lock. */
 u64 kve_freeze(struct kv_db *db);
 int kve_worker_start(struct kv_db *db);
@@ -925,9 +973,12 @@ int kve_pending_doom(struct kv_db *db);
 void kve_object_key(u8 *buf, u8 class, u64 object, u64 chunk);
 #define KVE_OBJECT_KEY_BYTES 17u
 #define KVE_OBJECT_ROW_BYTES 9u
-int kve_object_read(struct kv_db *db, u64 gen, const struct kvf_object *o, u64 offset, void *buf,
+/* t: the tree that has the value. */
+int kve_object_read(struct kv_tree *t, u64 gen, const struct kvf_object *o, u64 offset, void *buf,
 		    size_t len);
 int kve_reader_entry(struct kv_db *db, struct kv_read *r, struct kv_tree *t, const void *key,
 		     u32 key_len, const struct kve_entry *e, const u8 *inline_value, kv_reader **out);
+
+#include "kve_snapshot.h"
 
 #endif

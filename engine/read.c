@@ -64,6 +64,10 @@ void kve_read_end(struct kv_read *r)
 	struct kv_read **link;
 	bool last;
 
+	if (r->snap) {
+		kve_snapshot_read_end(r);
+		return;
+	}
 	kvp_gate_close(&db->writer);
 	kvp_mutex_lock(&db->state);
 	for (link = &db->readers; *link != r; link = &(*link)->next)

@@ -41,6 +41,7 @@ static int segment_row(struct kv_db *db, const u8 *key, u32 key_len, const u8 *c
 	s->kind = e.kind;
 	s->flags = e.flags;
 	s->live = s->live_frozen = le64_to_cpu(e.live);
+	s->pinned = s->pinned_frozen = le64_to_cpu(e.pinned);
 	s->last_lsn = le64_to_cpu(e.last_lsn);
 	s->incarnation = le32_to_cpu(e.incarnation);
 	s->row_dirty = false;
@@ -49,6 +50,7 @@ static int segment_row(struct kv_db *db, const u8 *key, u32 key_len, const u8 *c
 	if (e.kind != KVF_KIND_FREE)
 		db->space.free_nr--;
 	db->space.live_bytes += s->live;
+	db->space.pinned_bytes += s->pinned;
 	db->space.log_nr += e.kind == KVF_KIND_LOG;
 	if (e.kind != KVF_KIND_TREE)
 		return 0;
@@ -78,6 +80,7 @@ static struct kve_free_batch *batch_find(struct kv_db *db, u64 gen)
 	b = kvp_alloc(sizeof(*b), KVP_ZERO);
 	if (b) {
 		b->gen = gen;
+		b->split = true;
 		b->next = *link;
 		*link = b;
 	}
@@ -121,6 +124,8 @@ static int row_load(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *c
 		return segment_row(db, key, key_len, cell, cell_len);
 	if (key[0] == KVF_SEGTAB_BATCH)
 		return batch_row(db, key, key_len, cell, cell_len);
+	if (key[0] == KVF_SEGTAB_LIST)
+		return kve_deadlist_load(db, key, key_len, cell, cell_len);
 	return kve_fail(db, KVE_unsupported, "the segment table has rows of a newer version");
 }
 
@@ -190,6 +195,7 @@ static int segment_put(struct table *tb, u32 nr)
 	e.flags = s->flags;
 	if (s->kind == KVF_KIND_LOG) {
 		e.live = cpu_to_le64(s->live_frozen);
+		e.pinned = cpu_to_le64(s->pinned_frozen);
 		e.last_lsn = cpu_to_le64(s->last_lsn);
 		e.incarnation = cpu_to_le32(s->incarnation);
 	} else if (s->kind == KVF_KIND_TREE) {

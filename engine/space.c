@@ -49,6 +49,7 @@ void kve_space_exit(struct kv_db *db)
 		kvp_free(b->list.items);
 		kvp_free(b);
 	}
+	kve_deadlist_exit(db);
 	kvp_mutex_destroy(&sp->lock);
 }
 
@@ -233,6 +234,7 @@ static int segment_take_locked(struct kv_db *db, u8 kind, bool privileged, u32 *
 	s->kind = kind;
 	s->flags = 0;
 	s->live = s->live_frozen = 0;
+	s->pinned = s->pinned_frozen = 0;
 	s->last_lsn = 0;
 	s->incarnation = 0;
 	s->dying = s->busy = s->stuck = false;
@@ -500,6 +502,12 @@ static void item_add(struct kv_db *db, struct kve_batch_items *l, u32 segment, u
 	kvp_store(&db->space.freed_total, db->space.freed_total + bytes);
 }
 
+void kve_free_again(struct kv_db *db, struct kve_batch_items *l, const struct kvf_free *it)
+{
+	item_add(db, l, le32_to_cpu(it->segment), le32_to_cpu(it->block), le32_to_cpu(it->blocks),
+		 le64_to_cpu(it->birth));
+}
+
 int kve_free_page(struct kv_db *db, struct kve_batch_items *list, const struct kvf_ref *ref)
 {
 	u64 block[2] = { le64_to_cpu(ref->block0), le64_to_cpu(ref->block1) };
@@ -536,6 +544,7 @@ static void value_account(struct kv_db *db, const struct kvf_value_ref *ref, boo
 	u32 nr = le32_to_cpu(ref->segment);
 	struct kve_segment *s;
 	u64 bytes = ref_bytes(ref);
+	bool pinned = false;
 
 	kvp_mutex_lock(&sp->lock);
 	if (nr < sp->nr) {
@@ -546,8 +555,11 @@ static void value_account(struct kv_db *db, const struct kvf_value_ref *ref, boo
 			s->live += dead ? -bytes : bytes;
 			sp->live_bytes += dead ? -bytes : bytes;
 			s->touched = true;
+			pinned = dead && kve_snapshot_sees(sp, le64_to_cpu(ref->lsn));
+			if (pinned)
+				kve_dead_pin(db, nr, le64_to_cpu(ref->lsn), (u32)bytes);
 		}
-		if (dead)
+		if (dead && !pinned)
 			kvp_store(&sp->freed_total, sp->freed_total + bytes);
 	}
 	kvp_mutex_unlock(&sp->lock);
@@ -576,6 +588,7 @@ void kve_space_freeze(struct kv_db *db)
 			continue;
 		s->touched = false;
 		s->live_frozen = s->live;
+		s->pinned_frozen = s->pinned;
 		s->row_dirty = true;
 	}
 	kvp_mutex_unlock(&sp->lock);
@@ -592,7 +605,8 @@ int kve_space_reap(struct kv_db *db, u64 replay_lsn, struct kve_batch_items *lis
 	for (i = KVF_SEG_FIRST; !err && i < sp->nr; i++) {
 		s = &sp->seg[i];
 		if (s->kind != KVF_KIND_LOG || s->dying || s->busy || !(s->flags & KVF_SEGMENT_SEALED) ||
-		    s->live_frozen || s->live || s->last_lsn >= replay_lsn)
+		    s->live_frozen || s->live || s->pinned_frozen || s->pinned ||
+		    s->last_lsn >= replay_lsn)
 			continue;
 		err = kve_items_reserve(list, 1);
 		if (err)
@@ -680,7 +694,8 @@ static bool reclaimable(const struct kve_space *sp)
 
 	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {
 		s = &sp->seg[i];
-		if (s->kind == KVF_KIND_LOG && (s->flags & KVF_SEGMENT_SEALED) && !s->live && !s->busy)
+		if (s->kind == KVF_KIND_LOG && (s->flags & KVF_SEGMENT_SEALED) && !s->live && !s->pinned &&
+		    !s->busy)
 			return true;
 	}
 	return false;

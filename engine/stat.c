@@ -18,6 +18,8 @@ static void stat_space(struct kv_db *db, kv_stat_info *out)
 	out->live_bytes = sp->live_bytes;
 	out->tree_bytes = sp->tree_bytes;
 	out->pending_free_bytes = sp->pending_bytes;
+	out->snapshot_value_bytes = sp->pinned_bytes;
+	out->snapshot_page_bytes = sp->held_bytes;
 	kvp_mutex_unlock(&sp->lock);
 }
 
@@ -152,6 +154,7 @@ static void stat_readers(struct kv_db *db, kv_stat_info *out)
 
 int kv_stat(kv_db *db, kv_stat_info *out)
 {
+	struct kve_snapshot *s;
 	struct kv_tree *t;
 	int err = kve_enter(db, false);
 
@@ -180,6 +183,12 @@ int kv_stat(kv_db *db, kv_stat_info *out)
 	}
 	kvp_rwsem_up_read(&db->tree_lock);
 	stat_readers(db, out);
+	kvp_mutex_lock(&db->state);
+	for (s = db->snaps; s; s = s->next) {
+		out->snapshots += s->durable && !s->gone;
+		out->readers += s->uses;
+	}
+	kvp_mutex_unlock(&db->state);
 	return 0;
 }
 

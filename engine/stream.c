@@ -26,6 +26,7 @@ struct kv_reader {
 	struct kv_db *db;
 	struct kv_read *read; /* for objects */
 	bool own_read;
+	struct kv_tree *chunks; /* and where they are */
 	struct kvf_object object;
 	u8 *value; /* smaller values: all of it */
 	u64 length, pos;
@@ -355,8 +356,19 @@ int kve_pending_doom(struct kv_db *db)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-static int chunk_read(struct kv_db *db, u64 gen, const struct kvf_object *o, u64 nr, u8 *buf)
+/* The tree of chunks that belongs to the same state as t. */
+static struct kv_tree *chunks_of(struct kv_tree *t)
 {
+	struct kv_tree *c;
+
+	for (c = t->snap ? t->snap->trees : t->db->objects; c && c->id != KVF_TREE_OBJECTS; c = c->next)
+		;
+	return c;
+}
+
+static int chunk_read(struct kv_tree *chunks, u64 gen, const struct kvf_object *o, u64 nr, u8 *buf)
+{
+	struct kv_db *db = chunks->db;
 	u64 length = le64_to_cpu(o->length), size = le32_to_cpu(o->chunk_bytes);
 	u64 want = KVF_MIN(size, length - nr * size);
 	u8 key[KVE_OBJECT_KEY_BYTES];
@@ -364,7 +376,7 @@ static int chunk_read(struct kv_db *db, u64 gen, const struct kvf_object *o, u64
 	int err;
 
 	kve_object_key(key, KVF_OBJECT_CHUNK, le64_to_cpu(o->object), nr);
-	err = kve_tree_get(db->objects, gen, key, sizeof(key), &e, buf, (size_t)want);
+	err = kve_tree_get(chunks, gen, key, sizeof(key), &e, buf, (size_t)want);
 	if (err == -KVE_not_found)
 		return kve_fail(db, KVE_corrupt_value, "chunk %llu of large value %llu is missing; run "
 				"'kvs-fsck -n %s'", nr, (u64)le64_to_cpu(o->object), db->dev->name);
@@ -381,14 +393,24 @@ static int chunk_read(struct kv_db *db, u64 gen, const struct kvf_object *o, u64
 	return kve_value_read(db, KVF_TREE_OBJECTS, &e.ref, key, sizeof(key), buf);
 }
 
-int kve_object_read(struct kv_db *db, u64 gen, const struct kvf_object *o, u64 offset, void *out,
+static int no_chunks(struct kv_db *db)
+{
+	return kve_fail(db, KVE_corrupt, "the forest lacks '%s'; run 'kvs-fsck -n %s'", "objects",
+			db->dev->name);
+}
+
+int kve_object_read(struct kv_tree *t, u64 gen, const struct kvf_object *o, u64 offset, void *out,
 		    size_t len)
 {
+	struct kv_tree *chunks = chunks_of(t);
+	struct kv_db *db = t->db;
 	u32 size = le32_to_cpu(o->chunk_bytes);
 	u64 nr = offset / KVF_MAX(size, 1u), part, skip;
 	u8 *buf;
 	int err = 0;
 
+	if (!chunks)
+		return no_chunks(db);
 	if (!size || size > db->geo.chunk_bytes)
 		return kve_fail(db, KVE_corrupt_value, "large value %llu: %s",
 				(u64)le64_to_cpu(o->object), kvf_finding_text(KVF_F_object_size));
@@ -396,7 +418,7 @@ int kve_object_read(struct kv_db *db, u64 gen, const struct kvf_object *o, u64 o
 	if (!buf)
 		return -KVE_no_memory;
 	for (skip = offset - nr * size; len && !err; nr++, skip = 0) {
-		err = chunk_read(db, gen, o, nr, buf);
+		err = chunk_read(chunks, gen, o, nr, buf);
 		part = KVF_MIN((u64)len, KVF_MIN((u64)size, le64_to_cpu(o->length) - nr * size) - skip);
 		if (!err)
 			memcpy(out, buf + skip, (size_t)part);
@@ -427,6 +449,9 @@ int kve_reader_entry(struct kv_db *db, struct kv_read *r, struct kv_tree *t, con
 			 le32_to_cpu(e->object.chunk_bytes) > db->geo.chunk_bytes)
 			err = kve_fail(db, KVE_corrupt_value, "large value: %s",
 				       kvf_finding_text(KVF_F_object_size));
+		rd->chunks = chunks_of(t);
+		if (!err && !rd->chunks)
+			err = no_chunks(db);
 		rd->read = r;
 		r->uses++;
 	} else {
@@ -449,7 +474,7 @@ int kve_reader_entry(struct kv_db *db, struct kv_read *r, struct kv_tree *t, con
 int kv_reader_open(kv_db *db, kv_read *r, kv_tree *tree, const void *key, size_t key_len, kv_reader **out,
 		   uint64_t *value_len)
 {
-	struct kv_tree *t = kve_tree_of(db, tree);
+	struct kv_tree *t = kve_read_tree(db, r, tree);
 	struct kv_read *own = NULL;
 	struct kv_reader *rd = NULL;
 	struct kve_entry e;
@@ -458,7 +483,7 @@ int kv_reader_open(kv_db *db, kv_read *r, kv_tree *tree, const void *key, size_t
 
 	if (!err)
 		err = kve_key_check(db, key, key_len);
-	if (!err && !r && kvp_load(&t->dropped))
+	if (!err && (!t || (!r && kvp_load(&t->dropped))))
 		err = -KVE_no_tree;
 	if (!err && !r)
 		err = kve_read_begin(db, true, &own);
@@ -503,7 +528,7 @@ int kv_reader_read(kv_reader *rd, void *buf, size_t len, size_t *got)
 		err = kve_read_check(rd->read);
 		if (!err && rd->chunk_nr != nr + 1) {
 			rd->chunk_nr = 0;
-			err = chunk_read(rd->db, rd->read->gen, &rd->object, nr, rd->chunk);
+			err = chunk_read(rd->chunks, rd->read->gen, &rd->object, nr, rd->chunk);
 			err = kve_read_done(rd->read, err);
 			if (!err)
 				rd->chunk_nr = nr + 1;

@@ -194,6 +194,9 @@ int kve_zombies_reap(struct kv_db *db, struct kve_batch_items *list)
 	int err;
 
 	while ((f = db->zombies)) {
+		/* Of the segment table, which no snapshot shows: for deadlist.c it was never born. */
+		if (f->tree == db->segtab)
+			f->ref.birth = cpu_to_le64(0);
 		err = kve_free_page(db, list, &f->ref);
 		if (err)
 			return err;
@@ -626,10 +629,13 @@ int kve_tree_apply(struct kv_db *db, struct kve_op *op)
 	struct kve_reserve rs = { .leaf = NULL };
 	int err = kve_op_prepare(db, op, NULL, &rs);
 
+	if (!err)
+		err = kve_dead_promise(db, 1);
 	if (!err) {
 		kvp_rwsem_down_write(&db->tree_lock);
 		kve_op_apply(db, op, &rs);
 		kvp_rwsem_up_write(&db->tree_lock);
+		kve_dead_done(db, 1);
 	}
 	if (op->leaf)
 		kve_frame_unpin(op->leaf);

@@ -259,7 +259,10 @@ static void values_keep(struct kv_db *db, const struct kve_op *ops, u32 nr)
 
 static int log_and_apply(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_reserve *rs, u64 *lsn)
 {
-	int err;
+	int err = kve_dead_promise(db, nr);
+
+	if (err)
+		return err;
 
 	/* Frees of this transaction are recorded without fail. */
 	kvp_mutex_lock(&db->space.lock);
@@ -267,9 +270,11 @@ static int log_and_apply(struct kv_db *db, struct kve_op *ops, u32 nr, struct kv
 	kvp_mutex_unlock(&db->space.lock);
 	if (!err)
 		err = kve_log_append(db, ops, nr);
+	if (!err)
+		apply_all(db, ops, nr, rs);
+	kve_dead_done(db, nr);
 	if (err)
 		return err;
-	apply_all(db, ops, nr, rs);
 	values_keep(db, ops, nr);
 	*lsn = ops[nr - 1].lsn;
 	kvp_count_add(&db->commits, 1);

@@ -115,11 +115,14 @@ static int change(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe
 	op->separated = op->kind == KVF_RECORD_PUT && kve_separate(db, op->key_len, op->value_len);
 	if (!fits(db, op, leaf->page, i))
 		return -KVE_restart;
-	err = kve_log_append_single(db, op, kill_safe, exact == (more < 0) ? more : 0);
+	err = kve_dead_promise(db, 1);
 	if (err)
 		return err;
-	apply(db, op, leaf, i);
-	return 0;
+	err = kve_log_append_single(db, op, kill_safe, exact == (more < 0) ? more : 0);
+	if (!err)
+		apply(db, op, leaf, i);
+	kve_dead_done(db, 1);
+	return err;
 }
 
 /*

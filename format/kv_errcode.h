@@ -13,8 +13,10 @@
 #define KVE_ERRORS(x) \
 	x(not_found,		101, ENOENT,	"no such key") \
 	x(no_tree,		102, ENOENT,	"no such tree") \
+	x(no_snapshot,		103, ENOENT,	"no such snapshot") \
 	x(exists,		201, EEXIST,	"the key exists already") \
 	x(tree_exists,		202, EEXIST,	"the tree exists already") \
+	x(snapshot_exists,	203, EEXIST,	"the snapshot exists already") \
 	x(invalid,		301, EINVAL,	"invalid argument") \
 	x(bad_key,		302, EINVAL,	"a key has 1 byte or more") \
 	x(bad_name,		303, EINVAL,	"not a valid tree name") \

@@ -73,6 +73,7 @@
 	x(tree_count,		602, "forest: number of entries is wrong") \
 	x(tree_id,		603, "forest: two trees share an id") \
 	x(forest_key,		604, "forest: malformed key") \
+	x(snapshot_row,		605, "forest: malformed snapshot") \
 	x(table_entry,		701, "segment table: malformed entry") \
 	x(table_missing,	702, "segment table: no entry for a segment") \
 	x(table_bitmap,		703, "segment table: a block in use is marked free") \
@@ -81,6 +82,8 @@
 	x(table_kind,		706, "segment table: kind differs from the segment's header") \
 	x(table_key,		707, "segment table: malformed key") \
 	x(batch_entry,		708, "free batch: malformed entry") \
+	x(list_entry,		709, "dead list: malformed entry, or not what only snapshots need") \
+	x(table_pinned,		710, "segment table: pinned bytes are wrong") \
 	x(volume_short,		801, "volume: shorter than the superblock says") \
 	x(volume_copy,		802, "volume: no superblock copy at the end") \
 	x(log_gap,		803, "log: ends before the attested LSN") \

@@ -527,18 +527,16 @@ struct kvf_range_delete {
 };
 
 struct kvf_snapshot {
-	/* +0x00 */
+	/* +0x00: of the checkpoint whose state it is */
 	__le64 generation;
-	/* +0x08 */
+	/* +0x08: newest change in it */
 	__le64 lsn;
 	/* +0x10: ns since 1970 */
 	__le64 created;
-	/* +0x18: its forest */
+	/* +0x18: its forest; all zero in that very forest, which cannot name itself */
 	struct kvf_ref forest;
-	/* +0x40: bytes held by its dead list */
-	__le64 held;
-	/* +0x48 */
-	u8 reserved[24];
+	/* +0x40 */
+	u8 reserved[32];
 	/* +0x60 */
 };
 
@@ -553,7 +551,11 @@ struct kvf_snapshot_op {
 #define KVF_SEGTAB_SEGMENT 'S' /* segment BE32 -> struct kvf_segment_entry */
 #define KVF_SEGTAB_BATCH 'F'   /* generation BE64, number BE32 -> array of struct kvf_free */
 #define KVF_SEGTAB_DEAD 'D'    /* segment BE32, chunk BE32 -> bitmap: record at 32 * bit is dead */
-#define KVF_SEGTAB_LIST 'L'    /* snapshot generation, birth, number: BE64 BE64 BE32 -> struct kvf_free[] */
+/*
+ * Generations BE64 of the newest snapshot when this died, and of the oldest one that refers to it, number
+ * BE32 -> struct kvf_free[]: pages, and with block 0 a number of bytes of records of a LOG segment
+ */
+#define KVF_SEGTAB_LIST 'L'
 
 #define KVF_BITMAP_BYTES_MAX 1024u
 #define KVF_DEAD_CHUNK_BYTES 256u /* and at most frame / 16 */
@@ -570,7 +572,7 @@ struct kvf_segment_entry {
 	__le16 bitmap_len;
 	/* +0x08: LOG: bytes of records whose values are live; TREE: zero */
 	__le64 live;
-	/* +0x10: bytes pinned by snapshots */
+	/* +0x10: LOG: bytes of records that snapshots refer to, and the live state does not */
 	__le64 pinned;
 	/* +0x18: LOG: LSN of the last record, 0 while it is the head */
 	__le64 last_lsn;

@@ -177,13 +177,13 @@ int kvf_segment_entry_verify(const void *entry, u32 len, const struct kvf_geomet
 		return KVF_F_table_entry;
 	if (e.flags & ~(LOG_FLAGS | KVF_SEGMENT_QUARANTINE) || e.reserved != cpu_to_le32(0))
 		return KVF_F_table_entry;
-	if (le64_to_cpu(e.live) > g->segment || le64_to_cpu(e.pinned) > g->segment)
+	if (le64_to_cpu(e.live) > g->segment || le64_to_cpu(e.pinned) > g->segment - le64_to_cpu(e.live))
 		return KVF_F_table_entry;
 	/* bit 0 is the header's */
 	if (e.kind == KVF_KIND_TREE && !(((const u8 *)entry)[sizeof(e)] & 1))
 		return KVF_F_table_entry;
 	if (e.kind != KVF_KIND_LOG &&
-	    (le64_to_cpu(e.live) || le64_to_cpu(e.last_lsn) || e.flags & LOG_FLAGS))
+	    (le64_to_cpu(e.live) || le64_to_cpu(e.pinned) || le64_to_cpu(e.last_lsn) || e.flags & LOG_FLAGS))
 		return KVF_F_table_entry;
 	/* a FREE segment may keep that of its last life */
 	if (e.kind != KVF_KIND_LOG && e.kind != KVF_KIND_FREE && le32_to_cpu(e.incarnation))

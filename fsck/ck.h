@@ -27,7 +27,9 @@ struct kvsck;
 	  "walk every tree of users, follow every separated value, collect large values") \
 	x(objects, kvsck_pass_objects, KVSCK_P(forest) | KVSCK_P(segtab) | KVSCK_P(trees), \
 	  "walk the tree of chunks and match it with the large values found before") \
-	x(space,   kvsck_pass_space,   KVSCK_P(segtab) | KVSCK_P(objects), \
+	x(snaps,   kvsck_pass_snaps,   KVSCK_P(forest) | KVSCK_P(segtab) | KVSCK_P(objects), \
+	  "walk what each snapshot has that the live state, and older snapshots, do not have") \
+	x(space,   kvsck_pass_space,   KVSCK_P(segtab) | KVSCK_P(objects) | KVSCK_P(snaps), \
 	  "compare what is reachable with the segment table and the segments' own headers")
 /* clang-format on */
 
@@ -57,8 +59,10 @@ struct kvsck_seg {
 	u8 kind, flags;
 	u8 state; /* KVSCK_SEG_* */
 	u8 hdr_kind;
-	/* found by walking */
-	u64 live_seen;
+	/* bytes of records in dead lists; of them what no snapshot needs any more */
+	u64 listed, orphaned;
+	/* found by walking: the live state, and what snapshots alone refer to */
+	u64 live_seen, pinned_seen;
 	/* from its own header */
 	u64 hdr_first_lsn;
 	u32 hdr_gen, hdr_incarnation, hdr_next, hdr_next_gen;
@@ -76,6 +80,13 @@ struct kvsck_tree {
 	u32 id;
 	bool doomed;
 	bool ranges; /* pending range deletes: the count is not exact */
+	char name[64];
+};
+
+/* A named snapshot. */
+struct kvsck_snap {
+	struct kvf_ref forest; /* all zero: the live one */
+	u64 generation, lsn;
 	char name[64];
 };
 
@@ -106,7 +117,7 @@ struct kvsck {
 	bool previous; /* judge the state before the newest one */
 	u32 done;  /* passes that succeeded */
 	bool pass_failed; /* set by a pass whose results are of no use to others */
-	bool leaks_unknown; /* pages were lost or snapshots exist: what is unreachable proves nothing */
+	bool leaks_unknown; /* pages were lost: what is unreachable proves nothing */
 
 	struct kvf_geometry g;
 	struct kvf_super sb; /* the chosen one */
@@ -116,6 +127,10 @@ struct kvsck {
 	u64 blocks;	     /* segments * seg_blocks */
 	struct kvsck_seg *seg;
 	u8 *owned, *marked, *batched; /* a bit for each block: reachable; used by table; in a batch */
+	u8 *held, *listed;	      /* reachable from snapshots alone; in a dead list */
+	u32 *page_at;		      /* of a page's first block: digest of its ref; else 0 */
+	u8 *records;		      /* a bit for each place of a record that was seen; with snapshots */
+	const struct kvsck_snap *snap; /* whose trees are walked; NULL: the live ones */
 
 	struct kvsck_buf page[KVF_DEPTH_MAX]; /* the path of the walk */
 	struct kvsck_buf twin;		      /* second copy of a page */
@@ -126,6 +141,8 @@ struct kvsck {
 	struct kvsck_array trees;	      /* struct kvsck_tree */
 	struct kvsck_array range_ids;	      /* u32: trees with pending range deletes */
 	struct kvsck_array heads;	      /* struct kvsck_head */
+	struct kvsck_array snaps;	      /* struct kvsck_snap, oldest first */
+	struct kvsck_array snap_trees;	      /* struct kvsck_tree, of one of them */
 	struct kvsck_array marks;	      /* struct kvsck_mark */
 };
 
@@ -224,6 +241,7 @@ struct kvsck_walk {
 	bool sorted; /* for the callback */
 	u64 entries; /* seen */
 	u64 lost;    /* subtrees that could not be read */
+	u64 shared;  /* subtrees of a snapshot that were walked before */
 };
 
 /*

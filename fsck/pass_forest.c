@@ -84,6 +84,41 @@ static int add_range(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_
 	return 0;
 }
 
+static int add_snapshot(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e)
+{
+	struct kvsck_where at = kvsck_at_entry(ck, w, e);
+	u64 gen = le64_to_cpu(ck->sb.generation);
+	struct kvf_snapshot row;
+	struct kvsck_snap *s;
+	bool here;
+
+	if (e->key_len < 2 || kvf_tree_name_verify(e->key + 1, e->key_len - 1))
+		bad_key(ck, w, e, "the name is too long or not text");
+	if (e->body_len != sizeof(row)) {
+		kvsck_problem(ck, KVF_F_snapshot_row, &at, "%u bytes", e->body_len);
+		w->lost++;
+		return 0;
+	}
+	memcpy(&row, e->body, sizeof(row));
+	here = kvf_is_zero(&row.forest, sizeof(row.forest));
+	if (!le64_to_cpu(row.generation) || le64_to_cpu(row.generation) > gen ||
+	    here != (le64_to_cpu(row.generation) == gen) || le64_to_cpu(row.lsn) >= le64_to_cpu(ck->sb.replay_lsn) ||
+	    !kvf_is_zero(row.reserved, sizeof(row.reserved)) ||
+	    (!here && kvf_ref_verify(&row.forest, &ck->g, ck->segments))) {
+		kvsck_problem(ck, KVF_F_snapshot_row, &at, "generation %llu", le64_to_cpu(row.generation));
+		w->lost++;
+		return 0;
+	}
+	s = kvsck_array_add(&ck->snaps, sizeof(*s));
+	if (!s)
+		return -KVE_no_memory;
+	s->forest = row.forest;
+	s->generation = le64_to_cpu(row.generation);
+	s->lsn = le64_to_cpu(row.lsn);
+	kvf_key_to_text(s->name, sizeof(s->name), e->key + 1, e->key_len - 1);
+	return 0;
+}
+
 static int forest_entry(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e)
 {
 	struct kvsck_where at = kvsck_at_entry(ck, w, e);
@@ -100,11 +135,7 @@ static int forest_entry(struct kvsck *ck, struct kvsck_walk *w, const struct kvs
 	case KVF_FOREST_RANGE:
 		return add_range(ck, w, e);
 	case KVF_FOREST_SNAPSHOT:
-		if (e->body_len != sizeof(struct kvf_snapshot) || e->key_len < 2)
-			bad_key(ck, w, e, "malformed snapshot");
-		/* what it holds is not walked, so what is not reachable is not proven free */
-		ck->leaks_unknown = true;
-		return 0;
+		return add_snapshot(ck, w, e);
 	}
 	bad_key(ck, w, e, "unknown class");
 	return 0;
@@ -141,11 +172,36 @@ static void check_ids(struct kvsck *ck)
 				t[i].ranges = true;
 }
 
+static int by_generation(const void *a, const void *b)
+{
+	u64 x = ((const struct kvsck_snap *)a)->generation, y = ((const struct kvsck_snap *)b)->generation;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Sorts them; from now on places of records are kept apart. */
+static int check_snapshots(struct kvsck *ck)
+{
+	struct kvsck_where at = KVSCK_NOWHERE;
+	struct kvsck_snap *s = ck->snaps.p;
+	size_t i;
+
+	if (!ck->snaps.nr)
+		return 0;
+	qsort(s, ck->snaps.nr, sizeof(*s), by_generation);
+	for (i = 1; i < ck->snaps.nr; i++)
+		if (s[i].generation == s[i - 1].generation || s[i].lsn < s[i - 1].lsn)
+			kvsck_problem(ck, KVF_F_snapshot_row, &at, "'%s' and '%s' contradict one another",
+				      s[i - 1].name, s[i].name);
+	ck->records = calloc(1, (size_t)((ck->segments << ck->g.segment_shift) / KVF_RECORD_ALIGN / 8 + 1));
+	return ck->records ? 0 : -KVE_no_memory;
+}
+
 int kvsck_pass_forest(struct kvsck *ck)
 {
 	struct kvsck_walk w = { .tree = &forest, .twin_leaves = true, .entry = forest_entry };
 	int err = kvsck_walk_tree(ck, &w, &ck->sb.forest);
 
 	check_ids(ck);
-	return err;
+	return err ? err : check_snapshots(ck);
 }

@@ -144,6 +144,79 @@ static void take_batch(struct kvsck *ck, struct kvsck_walk *w, const struct kvsc
 	}
 }
 
+/* Is there a snapshot that needs what is in the list? */
+static bool is_needed(const struct kvsck *ck, u64 list, u64 oldest)
+{
+	const struct kvsck_snap *s = ck->snaps.p;
+	size_t i;
+
+	for (i = 0; i < ck->snaps.nr; i++)
+		if (s[i].generation >= oldest && s[i].generation <= list)
+			return true;
+	return false;
+}
+
+/* A page, or with block 0 bytes of records. False: impossible. */
+static bool take_listed(struct kvsck *ck, const struct kvf_free *f, u64 oldest, bool needed)
+{
+	u32 segment = le32_to_cpu(f->segment), blocks = le32_to_cpu(f->blocks), i;
+	u64 first = ((u64)segment << (ck->g.segment_shift - ck->g.block_shift)) + le32_to_cpu(f->block);
+
+	if (f->block == cpu_to_le32(0)) {
+		if (segment < KVF_SEG_FIRST || segment >= le64_to_cpu(ck->sb.segments) || !blocks ||
+		    blocks > ck->g.segment || f->reserved != cpu_to_le32(0) || f->birth != cpu_to_le64(0))
+			return false;
+		if (segment < ck->segments) {
+			ck->seg[segment].listed += blocks;
+			ck->seg[segment].orphaned += needed ? 0 : blocks;
+		}
+		return true;
+	}
+	if (!free_fits(ck, f, oldest) || blocks == KVF_FREE_WHOLE || f->birth == cpu_to_le64(0))
+		return false;
+	if (segment >= ck->segments)
+		return true;
+	blocks = (u32)KVF_ROUND_UP(blocks, 1u << ck->g.unit_shift);
+	for (i = 0; i < blocks; i++) {
+		if (kvsck_bit(ck->batched, first + i) || kvsck_bit(ck->listed, first + i))
+			return false;
+		/* what nobody needs is about to be freed */
+		kvsck_bit_set(needed ? ck->listed : ck->batched, first + i);
+	}
+	return true;
+}
+
+static void take_list(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e)
+{
+	struct kvsck_where at = kvsck_at_entry(ck, w, e);
+	struct kvf_free f;
+	u64 list, oldest;
+	bool needed;
+	u32 i;
+
+	if (e->key_len != 21) {
+		bad_key(ck, w, e, "a dead list's key has 21 bytes");
+		return;
+	}
+	list = kvf_get_be64(e->key + 1);
+	oldest = kvf_get_be64(e->key + 9);
+	if (!oldest || oldest > list || list > le64_to_cpu(ck->sb.generation) || !e->body_len ||
+	    e->body_len % sizeof(f)) {
+		kvsck_problem(ck, KVF_F_list_entry, &at, "generations %llu and %llu, %u bytes", list, oldest,
+			      e->body_len);
+		return;
+	}
+	needed = is_needed(ck, list, oldest);
+	for (i = 0; i < e->body_len; i += sizeof(f)) {
+		memcpy(&f, e->body + i, sizeof(f));
+		if (!take_listed(ck, &f, oldest, needed))
+			kvsck_problem(ck, KVF_F_list_entry, &at,
+				      "segment %u, block %u, %u blocks, born in %llu, or named twice",
+				      le32_to_cpu(f.segment), le32_to_cpu(f.block), le32_to_cpu(f.blocks),
+				      le64_to_cpu(f.birth));
+	}
+}
+
 static void check_dead(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e)
 {
 	u32 chunk = KVF_MIN(KVF_DEAD_CHUNK_BYTES, ck->g.frame / 16);
@@ -174,9 +247,7 @@ static int segtab_entry(struct kvsck *ck, struct kvsck_walk *w, const struct kvs
 		check_dead(ck, w, e);
 		return 0;
 	case KVF_SEGTAB_LIST:
-		if (e->key_len != 21 || !e->body_len || e->body_len % sizeof(struct kvf_free))
-			bad_key(ck, w, e, "malformed dead list");
-		ck->leaks_unknown = true;
+		take_list(ck, w, e);
 		return 0;
 	}
 	bad_key(ck, w, e, "unknown class");

@@ -53,20 +53,26 @@ static bool any(const u8 *map, u64 from, u32 nr)
 static void check_blocks(struct kvsck *ck, u32 segment)
 {
 	u64 first = (u64)segment << (ck->g.segment_shift - ck->g.block_shift);
-	struct run free = { 0, 0 }, leak = { 0, 0 }, batch = { 0, 0 };
+	struct run free = { 0, 0 }, leak = { 0, 0 }, batch = { 0, 0 }, list = { 0, 0 };
 	u32 i, unit = 1u << ck->g.unit_shift;
-	bool owned, marked, batched;
+	bool owned, marked, batched, held, listed;
 
 	for (i = 0; i < ck->g.seg_blocks; i += unit) {
 		owned = any(ck->owned, first + i, unit);
 		marked = kvsck_bit(ck->marked, first + i);
 		batched = kvsck_bit(ck->batched, first + i);
+		held = any(ck->held, first + i, unit);
+		listed = kvsck_bit(ck->listed, first + i);
 		extend_run(ck, segment, KVF_F_table_bitmap, &free, i, unit, owned && !marked);
 		/* a batch must not name what is in use, nor what is free already */
 		extend_run(ck, segment, KVF_F_batch_entry, &batch, i, unit, batched && (owned || !marked));
 		extend_run(ck, segment, KVF_F_table_leak, &leak, i, unit,
-			   i && marked && !owned && !batched && !ck->leaks_unknown);
+			   i && marked && !owned && !batched && !listed && !ck->leaks_unknown);
+		/* a dead list names what snapshots alone have, and all of it */
+		extend_run(ck, segment, KVF_F_list_entry, &list, i, unit,
+			   ck->leaks_unknown ? listed && owned && !held : listed != held);
 	}
+	report_run(ck, segment, KVF_F_list_entry, &list);
 	report_run(ck, segment, KVF_F_table_bitmap, &free);
 	report_run(ck, segment, KVF_F_batch_entry, &batch);
 	report_run(ck, segment, KVF_F_table_leak, &leak);
@@ -77,7 +83,7 @@ static bool header_needed(const struct kvsck_seg *s)
 {
 	if (s->state & KVSCK_SEG_PAGES)
 		return true;
-	return s->kind == KVF_KIND_LOG && s->live_seen && !(s->state & KVSCK_SEG_WHOLE);
+	return s->kind == KVF_KIND_LOG && (s->live_seen || s->pinned_seen) && !(s->state & KVSCK_SEG_WHOLE);
 }
 
 static bool check_header(struct kvsck *ck, u32 segment)
@@ -131,7 +137,7 @@ static int check_footer(struct kvsck *ck, u32 segment)
 	finding = kvf_footer_verify(f, &id, &ck->g);
 	if (!finding && (le64_to_cpu(f->last_lsn) != s->last_lsn ||
 			 le64_to_cpu(f->first_lsn) != s->hdr_first_lsn ||
-			 (s->live == s->live_seen && le64_to_cpu(f->value_bytes) < s->live)))
+			 (s->live == s->live_seen && le64_to_cpu(f->value_bytes) < s->live + s->pinned_seen)))
 		finding = KVF_F_footer_fields;
 	if (finding)
 		kvsck_problem(ck, finding, &at, "%s", "");
@@ -147,7 +153,13 @@ static int check_log(struct kvsck *ck, u32 segment)
 	if (s->live != s->live_seen && !ck->leaks_unknown)
 		kvsck_problem(ck, KVF_F_table_live, &at, "%llu bytes of live values, the table says %llu",
 			      s->live_seen, s->live);
-	if (s->live_seen && s->state & KVSCK_SEG_WHOLE)
+	if (s->pinned != s->listed)
+		kvsck_problem(ck, KVF_F_list_entry, &at, "%llu bytes of records in dead lists, the table "
+			      "says %llu", s->listed, s->pinned);
+	if (s->pinned - KVF_MIN(s->pinned, s->orphaned) != s->pinned_seen && !ck->leaks_unknown)
+		kvsck_problem(ck, KVF_F_table_pinned, &at, "%llu bytes of values of snapshots alone, the "
+			      "table says %llu", s->pinned_seen, s->pinned - KVF_MIN(s->pinned, s->orphaned));
+	if ((s->live_seen || s->pinned_seen) && s->state & KVSCK_SEG_WHOLE)
 		kvsck_problem(ck, KVF_F_batch_entry, &at, "it holds live values and is named as free");
 	/* What a batch names as a whole may be in use again already. */
 	if (header && !(s->state & KVSCK_SEG_WHOLE) && s->flags & KVF_SEGMENT_SEALED &&

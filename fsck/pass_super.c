@@ -370,7 +370,11 @@ static int allocate(struct kvsck *ck)
 	ck->owned = calloc(1, bytes);
 	ck->marked = calloc(1, bytes);
 	ck->batched = calloc(1, bytes);
-	if (!ck->seg || !ck->owned || !ck->marked || !ck->batched)
+	ck->held = calloc(1, bytes);
+	ck->listed = calloc(1, bytes);
+	ck->page_at = calloc((size_t)ck->blocks + 1, sizeof(*ck->page_at));
+	if (!ck->seg || !ck->owned || !ck->marked || !ck->batched || !ck->held || !ck->listed ||
+	    !ck->page_at)
 		return -KVE_no_memory;
 	return 0;
 }

@@ -102,11 +102,17 @@ void kvsck_free(struct kvsck *ck)
 	free(ck->trees.p);
 	free(ck->range_ids.p);
 	free(ck->heads.p);
+	free(ck->snaps.p);
+	free(ck->snap_trees.p);
 	free(ck->marks.p);
 	free(ck->seg);
 	free(ck->owned);
 	free(ck->marked);
 	free(ck->batched);
+	free(ck->held);
+	free(ck->listed);
+	free(ck->page_at);
+	free(ck->records);
 	free(ck);
 }
 

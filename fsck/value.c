@@ -101,6 +101,20 @@ static int read_value(struct kvsck *ck, const struct kvsck_walk *w, const struct
 	return 0;
 }
 
+/* Does a snapshot refer to a record that counts already, of the live state or of an older one? */
+static bool seen_before(struct kvsck *ck, const struct kvf_value_ref *ref)
+{
+	u64 at = ((u64)le32_to_cpu(ref->segment) << ck->g.segment_shift) + le32_to_cpu(ref->offset);
+
+	at /= KVF_RECORD_ALIGN;
+	if (!ck->records)
+		return false;
+	if (ck->snap && kvsck_bit(ck->records, at))
+		return true;
+	kvsck_bit_set(ck->records, at);
+	return false;
+}
+
 int kvsck_value(struct kvsck *ck, const struct kvsck_walk *w, const struct kvsck_entry *e)
 {
 	struct kvsck_where at = kvsck_at_entry(ck, w, e);
@@ -122,17 +136,22 @@ int kvsck_value(struct kvsck *ck, const struct kvsck_walk *w, const struct kvsck
 			      le32_to_cpu(ref.segment), le32_to_cpu(ref.offset), bytes);
 		return 0;
 	}
+	if (seen_before(ck, &ref))
+		return 0;
 	ck->rep->values++;
 	ck->rep->value_bytes += le32_to_cpu(ref.payload_len);
 	s = &ck->seg[le32_to_cpu(ref.segment)];
-	s->live_seen += bytes;
+	if (ck->snap)
+		s->pinned_seen += bytes;
+	else
+		s->live_seen += bytes;
 	finding = segment_fits(ck, &ref, &incarnation);
 	if (finding) {
 		kvsck_problem(ck, finding, &at, "segment %u, generation %u: the value of this key is lost",
 			      le32_to_cpu(ref.segment), le32_to_cpu(ref.segment_gen));
 		return 0;
 	}
-	if (s->live_seen > ck->g.segment) {
+	if (s->live_seen + s->pinned_seen > ck->g.segment) {
 		if (!(s->state & KVSCK_SEG_OVERLAP))
 			kvsck_problem(ck, KVF_F_ref_shared, &at,
 				      "more bytes of values than segment %u can hold: they overlap",

@@ -50,16 +50,35 @@ struct kvsck_where kvsck_at_entry(const struct kvsck *ck, const struct kvsck_wal
 	return at;
 }
 
+/* As its sum names all of a page, so does this, nearly. Never 0. */
+static u32 digest(const struct kvf_ref *ref)
+{
+	u64 d = le64_to_cpu(ref->sum) ^ le64_to_cpu(ref->birth) * 0x9e3779b97f4a7c15ull;
+
+	return (u32)(d ^ d >> 32) | 1;
+}
+
+/* A page that the live state, or an older snapshot, has as well. */
+static bool is_shared(const struct kvsck *ck, const struct kvf_ref *ref)
+{
+	return ck->snap && !kvf_ref_verify(ref, &ck->g, ck->segments) &&
+	       ck->page_at[le64_to_cpu(ref->block0)] == digest(ref);
+}
+
 /* All blocks of a copy get this owner. False: some have one already. */
-static bool claim(struct kvsck *ck, u64 block, u32 blocks)
+static bool claim(struct kvsck *ck, const struct kvf_ref *ref, u64 block, u32 blocks)
 {
 	u32 i;
 
 	for (i = 0; i < blocks; i++)
 		if (kvsck_bit(ck->owned, block + i))
 			return false;
-	for (i = 0; i < blocks; i++)
+	for (i = 0; i < blocks; i++) {
 		kvsck_bit_set(ck->owned, block + i);
+		if (ck->snap)
+			kvsck_bit_set(ck->held, block + i);
+	}
+	ck->page_at[block] = digest(ref);
 	ck->seg[block >> (ck->g.segment_shift - ck->g.block_shift)].state |= KVSCK_SEG_PAGES;
 	return true;
 }
@@ -69,6 +88,7 @@ static bool ref_fits(struct kvsck *ck, struct kvsck_walk *w, const struct kvf_re
 		     const struct fences *f, u64 parent_block)
 {
 	u64 block[2] = { le64_to_cpu(ref->block0), le64_to_cpu(ref->block1) };
+	u64 gen = ck->snap ? ck->snap->generation : le64_to_cpu(ck->sb.generation);
 	u32 i, blocks = le32_to_cpu(ref->blocks);
 	struct kvsck_where at = where_page(ck, w, parent_block, f);
 	int finding = kvf_ref_verify(ref, &ck->g, ck->segments);
@@ -78,11 +98,11 @@ static bool ref_fits(struct kvsck *ck, struct kvsck_walk *w, const struct kvf_re
 			      blocks);
 		return false;
 	}
-	if (le64_to_cpu(ref->birth) > le64_to_cpu(ck->sb.generation))
+	if (le64_to_cpu(ref->birth) > gen)
 		kvsck_problem(ck, KVF_F_page_generation, &at, "born in %llu, the checkpoint is %llu",
-			      le64_to_cpu(ref->birth), le64_to_cpu(ck->sb.generation));
+			      le64_to_cpu(ref->birth), gen);
 	for (i = 0; i < 2 && block[i]; i++) {
-		if (claim(ck, block[i], blocks))
+		if (claim(ck, ref, block[i], blocks))
 			continue;
 		at = where_page(ck, w, block[i], f);
 		kvsck_problem(ck, KVF_F_ref_shared, &at, "%u blocks from block %llu", blocks, block[i]);
@@ -191,21 +211,23 @@ static int descend(struct kvsck *ck, struct kvsck_walk *w, struct path *path, co
 	struct level *up = path->depth ? &path->at[path->depth - 1] : NULL;
 	struct level *lv = &path->at[path->depth];
 	const struct kvf_page *p;
+	bool shared = is_shared(ck, ref);
 	struct kvsck_where at;
 	int err, finding[2];
 
-	if (!ref_fits(ck, w, ref, f, parent_block))
+	if (!shared && !ref_fits(ck, w, ref, f, parent_block))
 		return 1;
 	err = kvsck_page_load(ck, ref, w->tree->id, up ? up->level - 1 : -1, &ck->page[path->depth],
 			      &lv->page, finding);
 	if (err < 0)
 		return err;
-	judge_copies(ck, w, ref, f, err, finding);
+	if (!shared)
+		judge_copies(ck, w, ref, f, err, finding);
 	if (err) {
 		err = show_page(ck, w, ref, f, NULL, finding);
 		return err ? err : 1;
 	}
-	ck->rep->pages++;
+	ck->rep->pages += !shared;
 	p = (const struct kvf_page *)lv->page.p;
 	lv->nr = le16_to_cpu(p->nr);
 	lv->level = p->level;
@@ -225,7 +247,11 @@ static int descend(struct kvsck *ck, struct kvsck_walk *w, struct path *path, co
 		kvsck_problem(ck, KVF_F_page_fences, &at, "%s", "");
 	if (lv->level && !lv->nr)
 		kvsck_problem(ck, KVF_F_page_layout, &at, "an inner page without children");
-	path->depth++;
+	/* What is below it was walked where it was found first. */
+	if (shared)
+		w->shared++;
+	else
+		path->depth++;
 	return 0;
 }
 
@@ -331,7 +357,7 @@ int kvsck_walk_tree(struct kvsck *ck, struct kvsck_walk *w, const struct kvf_ref
 	struct path path = { .depth = 0 };
 	int err;
 
-	w->entries = w->lost = 0;
+	w->entries = w->lost = w->shared = 0;
 	if (kvf_is_zero(root, sizeof(*root)))
 		return 0;
 	err = kvsck_cancelled(ck);
@@ -355,7 +381,7 @@ void kvsck_check_count(struct kvsck *ck, const struct kvsck_walk *w)
 	u64 entries = w->tree->id == KVF_TREE_OBJECTS ? 0 : w->entries;
 
 	at.tree = w->tree;
-	if (!w->lost && !w->tree->ranges && entries != le64_to_cpu(w->tree->head.count))
+	if (!w->lost && !w->shared && !w->tree->ranges && entries != le64_to_cpu(w->tree->head.count))
 		kvsck_problem(ck, KVF_F_tree_count, &at, "%llu entries, the head says %llu", w->entries,
 			      le64_to_cpu(w->tree->head.count));
 }

@@ -245,6 +245,46 @@ int kv_read_get(kv_read *r, kv_tree *tree, const void *key, size_t key_len, void
 int kv_read_get_many(kv_read *r, kv_tree *tree, size_t n, kv_item *items);
 void kv_read_end(kv_read *r);
 
+/*
+ * Named snapshots of the whole volume. Each keeps the state of one moment until it is deleted, across
+ * closing and crashes; making one takes no more than a checkpoint. What the volume gives up afterwards and a
+ * snapshot still shows keeps its space. Names: 1 to 64 bytes of UTF-8 without control characters. All calls
+ * may be made by any thread at any time; creating and deleting return when it is durable, and wait for a
+ * checkpoint that is under way.
+ */
+typedef struct kv_snapshot_info {
+	char name[72];
+	uint64_t created;    /* ns since 1970 */
+	uint64_t generation; /* checkpoint whose state it is */
+	uint64_t lsn;	     /* newest change in it */
+	uint64_t bytes;	     /* that deleting it, and no other, would free; as of the last checkpoint */
+} kv_snapshot_info;
+/* KV_E_EXISTS; KV_E_NOSPACE: nothing has changed. Changes made meanwhile are before it or after it. */
+int kv_snapshot_create(kv_db *db, const char *name);
+/*
+ * KV_E_NOTFOUND; KV_E_BUSY: it is being read. What it alone held is free after this and the next
+ * checkpoint; if it is much, bit by bit in the background. After another error it is deleted by the next
+ * checkpoint that succeeds, or still there when the volume is opened again.
+ */
+int kv_snapshot_delete(kv_db *db, const char *name);
+/* fn for each, oldest first; what it returns other than 0 ends the list and is returned. */
+int kv_snapshot_list(kv_db *db, int (*fn)(void *arg, const kv_snapshot_info *info), void *arg);
+/* KV_E_NOTFOUND. */
+int kv_snapshot_stat(kv_db *db, const char *name, kv_snapshot_info *info);
+/*
+ * A read transaction on the snapshot, for all calls that take one: it never becomes too old. Handles of trees
+ * that exist now mean the tree of the same id then; for others, and those dropped since, kv_read_tree().
+ * KV_E_NOTFOUND: no such snapshot. Ends with kv_read_end(); kv_close() is KV_E_BUSY until then.
+ */
+int kv_snapshot_read(kv_db *db, const char *name, kv_read **out);
+/*
+ * The tree of that name (NULL: the default one) in the state that r shows; the handle is good for calls with
+ * r, and kv_count(), until kv_read_end(r). KV_E_NOTFOUND.
+ */
+int kv_read_tree(kv_read *r, const char *name, kv_tree **out);
+/* As kv_tree_list, of the state that r shows. */
+int kv_read_trees(kv_read *r, int (*fn)(void *arg, const char *name, uint64_t count), void *arg);
+
 /* r NULL: the state at this moment, frozen for the life of the cursor. */
 int kv_cursor_open(kv_db *db, kv_read *r, kv_tree *tree, kv_cursor **out);
 /* Bounds: from <= keys < to; NULL: none. Copied. Resets the position. */
@@ -326,6 +366,9 @@ typedef struct kv_stat_info {
 	uint64_t readers;		      /* open read transactions and cursors */
 	/* The oldest state that one of them shows, 0: none; what is kept for it: freed since, old pages. */
 	uint64_t reader_generation, reader_bytes;
+	uint64_t snapshots;
+	uint64_t snapshot_value_bytes;	      /* records of values that snapshots alone hold */
+	uint64_t snapshot_page_bytes;	      /* pages, as of the last checkpoint */
 } kv_stat_info;
 int kv_stat(kv_db *db, kv_stat_info *out);
 

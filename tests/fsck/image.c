@@ -381,6 +381,11 @@ static void build_freed(struct build *b)
 	page_end(b, true, &b->freed, NULL);
 }
 
+static bool has_snapshot(const struct build *b)
+{
+	return b->fault >= IMAGE_SNAPSHOT && b->fault <= IMAGE_TABLE_PINNED;
+}
+
 static void build_forest(struct build *b)
 {
 	struct kvf_tree_head h;
@@ -388,7 +393,10 @@ static void build_forest(struct build *b)
 
 	page_begin(b, KVF_TREE_FOREST, 0, NULL, NULL);
 	memset(&s, 0, sizeof(s));
-	if (is(b, IMAGE_SNAPSHOT))
+	s.generation = cpu_to_le64(is(b, IMAGE_SNAPSHOT_OLD) ? GEN - 1 : GEN);
+	s.lsn = cpu_to_le64(1);
+	s.reserved[31] = is(b, IMAGE_SNAPSHOT_ROW);
+	if (has_snapshot(b))
 		page_add(b, "Nmonday", 7, 0, &s, sizeof(s));
 	memset(&h, 0, sizeof(h));
 	h.id = cpu_to_le32(KVF_TREE_OBJECTS);
@@ -439,6 +447,8 @@ static void add_segment(struct build *b, u32 segment)
 		row.e.last_lsn = cpu_to_le64(b->records); /* LSNs begin at 1 */
 		if (is(b, IMAGE_TABLE_LIVE))
 			row.e.live = cpu_to_le64(b->live[4] + 16);
+		if (is(b, IMAGE_TABLE_PINNED))
+			row.e.pinned = cpu_to_le64(64);
 	}
 	if (segment == 5 || segment == 6) {
 		row.e.kind = KVF_KIND_TREE;
@@ -501,6 +511,27 @@ static void add_batch(struct build *b)
 	page_add(b, key, sizeof(key), 0, f, len);
 }
 
+/* What died after a snapshot: a page in use, one that is free already, bytes of records. */
+static void add_list(struct build *b)
+{
+	u8 key[21] = { KVF_SEGTAB_LIST };
+	struct kvf_free f;
+
+	memset(&f, 0, sizeof(f));
+	f.segment = cpu_to_le32(5);
+	f.block = cpu_to_le32(is(b, IMAGE_LIST_USED) ? 1 : (u32)(le64_to_cpu(b->freed.block0) % 16));
+	f.blocks = b->freed.blocks;
+	f.birth = b->freed.birth;
+	if (is(b, IMAGE_LIST_PINNED) || is(b, IMAGE_TABLE_PINNED)) {
+		memset(&f, 0, sizeof(f));
+		f.segment = cpu_to_le32(4);
+		f.blocks = cpu_to_le32(64);
+	}
+	kvf_put_be64(key + 1, GEN);
+	kvf_put_be64(key + 9, GEN);
+	page_add(b, key, sizeof(key), 0, &f, sizeof(f) - (is(b, IMAGE_LIST_SHAPE) ? 1 : 0));
+}
+
 /* Its own blocks, in both segments, are marked in it as used. Returns how many it takes. */
 static u32 fill_segtab(struct build *b, u32 blocks)
 {
@@ -512,6 +543,8 @@ static u32 fill_segtab(struct build *b, u32 blocks)
 	for (i = 3; i < IMAGE_SEGMENTS; i++)
 		add_segment(b, i);
 	add_batch(b);
+	if (b->fault >= IMAGE_LIST_USED && b->fault <= IMAGE_TABLE_PINNED)
+		add_list(b);
 	if (is(b, IMAGE_TABLE_KEY))
 		page_add(b, "?", 1, 0, "", 0);
 	b->next_block[0] -= blocks;

@@ -87,7 +87,14 @@ enum image_fault {
 	IMAGE_LOG_CLEAN,     /* marked clean with records to replay */
 	IMAGE_TAIL_GEN,	     /* the TAIL segment's header has another generation */
 	IMAGE_ROOT_BAD,	     /* the newest superblock's forest is bad: the one before is chosen */
-	IMAGE_SNAPSHOT,	     /* a snapshot's row: good, but leaks are not judged */
+	IMAGE_SNAPSHOT,	     /* a snapshot of this checkpoint: good */
+	IMAGE_SNAPSHOT_ROW,  /* its reserved bytes are not zero */
+	IMAGE_SNAPSHOT_OLD,  /* it is older, and its forest does not say where it is */
+	IMAGE_LIST_USED,     /* its dead list names a page in use */
+	IMAGE_LIST_TWICE,    /* one that the free batch names, too */
+	IMAGE_LIST_SHAPE,    /* half an entry */
+	IMAGE_LIST_PINNED,   /* records that the table does not know as pinned */
+	IMAGE_TABLE_PINNED,  /* records that no snapshot has */
 	IMAGE_FAULTS,
 };
 

@@ -140,6 +140,13 @@ static const struct expect expects[] = {
 	{ IMAGE_TAIL_GEN, KVF_F_segment_identity, 0, 0 },
 	{ IMAGE_ROOT_BAD, KVF_F_page_stale, 0, 0 },
 	{ IMAGE_SNAPSHOT, 0, 0, 0 },
+	{ IMAGE_SNAPSHOT_ROW, KVF_F_snapshot_row, 0, 0 },
+	{ IMAGE_SNAPSHOT_OLD, KVF_F_snapshot_row, 0, 0 },
+	{ IMAGE_LIST_USED, KVF_F_list_entry, 0, 0 },
+	{ IMAGE_LIST_TWICE, KVF_F_list_entry, 0, 0 },
+	{ IMAGE_LIST_SHAPE, KVF_F_list_entry, 0, 0 },
+	{ IMAGE_LIST_PINNED, KVF_F_list_entry, 0, 0 },
+	{ IMAGE_TABLE_PINNED, KVF_F_table_pinned, 0, 0 },
 };
 
 static void expect_codes(const struct kvsck_report *rep, int problem, int also, const char *what)

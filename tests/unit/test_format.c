@@ -656,11 +656,13 @@ struct whole_entry {
 	x(reserved, 40, w->e.reserved = cpu_to_le32(1)) \
 	x(live, 40, w->e.live = cpu_to_le64(4097)) \
 	x(pinned, 40, w->e.pinned = cpu_to_le64(4097)) \
+	x(live_and_pinned, 40, w->e.pinned = cpu_to_le64(3457)) \
 	x(bitmap, 41, w->e.bitmap_len = cpu_to_le16(1)) \
 	x(no_bitmap, 40, w->e.kind = KVF_KIND_TREE) \
 	x(tree_live, 41, w->e.kind = KVF_KIND_TREE; w->e.bitmap_len = cpu_to_le16(1)) \
 	x(tree_bit_0, 41, as_tree(w); w->bitmap[0] = 2) \
 	x(tree_lsn, 41, as_tree(w); w->e.last_lsn = cpu_to_le64(1)) \
+	x(tree_pinned, 41, as_tree(w); w->e.pinned = cpu_to_le64(1)) \
 	x(tree_incarnation, 41, as_tree(w); w->e.incarnation = cpu_to_le32(1)) \
 	x(tree_sealed, 41, as_tree(w); w->e.flags = KVF_SEGMENT_SEALED) \
 	x(tree_footer, 41, as_tree(w); w->e.flags = KVF_SEGMENT_FOOTER)
