@@ -123,6 +123,7 @@ static bool fail(struct judge *j, const char *fmt, ...)
 static bool open_volume(struct judge *j, u32 flags, kv_db **db, uint64_t *hash, const char *when)
 {
 	kv_options opt;
+	char why[256];
 	int err;
 
 	workload_options(&opt, j->w->geo, flags);
@@ -134,6 +135,12 @@ static bool open_volume(struct judge *j, u32 flags, kv_db **db, uint64_t *hash, 
 	err = oracle_hash_volume(*db, hash, NULL);
 	if (err) {
 		fail(j, "%s: scan: %s", when, kv_last_error());
+		kve_crash(*db);
+		*db = NULL;
+		return false;
+	}
+	if (!workload_snapshots(*db, j->hash, j->last, why, sizeof(why))) {
+		fail(j, "%s: %s", when, why);
 		kve_crash(*db);
 		*db = NULL;
 		return false;
@@ -311,6 +318,7 @@ static bool judge_image(struct judge *j, const struct crash_state *st, u64 dice)
 	s64 k;
 	int err;
 
+	j->last = j->outer ? j->outer->hi : st->hi;
 	sim_fill(j->sim, st->image, st->size);
 	if ((dice >> 20) % 8 == 0 || j->all) {
 		kvp_add(&j->counts->fsck, 1);

@@ -27,6 +27,7 @@ struct judge {
 	struct seen *seen;
 	struct judge_counts *counts;
 	const u64 *hash; /* digests of the oracle's states */
+	u64 last;	 /* state that a snapshot in the image may show at most */
 	struct judge *inner; /* for crashes during recovery; NULL in the inner one */
 	const struct crash_state *outer; /* inner: the state whose recovery is crashed */
 	unsigned int second_every;	 /* one image of so many is crashed again; 0: none */

@@ -304,7 +304,10 @@ struct walk {
 	u64 size;
 	const struct kvf_super *sb;
 	bool mark; /* protect what is found; else complain of what is not there */
+	bool snapshot; /* in the forest of one: what it says of others counts no more */
 };
+
+static void walk_page(struct walk *w, const struct kvf_ref *ref, u32 tree, unsigned int depth);
 
 static bool page_good(struct walk *w, u64 block, const struct kvf_ref *ref, u32 tree)
 {
@@ -355,6 +358,18 @@ static void walk_value(struct walk *w, const u8 *cell, u32 len, u8 flags)
 		       (u64)le64_to_cpu(w->sb->seq), le32_to_cpu(v.segment), le32_to_cpu(v.offset));
 }
 
+static void walk_snapshot(struct walk *w, const u8 *cell, u32 len)
+{
+	struct kvf_snapshot s;
+
+	if (w->snapshot || len != sizeof(s))
+		return;
+	memcpy(&s, cell, sizeof(s));
+	w->snapshot = true;
+	walk_page(w, &s.forest, KVF_TREE_FOREST, 0);
+	w->snapshot = false;
+}
+
 static void walk_page(struct walk *w, const struct kvf_ref *ref, u32 tree, unsigned int depth)
 {
 	u64 blocks[2] = { le64_to_cpu(ref->block0), le64_to_cpu(ref->block1) };
@@ -392,6 +407,8 @@ static void walk_page(struct walk *w, const struct kvf_ref *ref, u32 tree, unsig
 			struct kvf_tree_head head;
 
 			kvf_page_key(page, len, i, key);
+			if (key[0] == KVF_FOREST_SNAPSHOT)
+				walk_snapshot(w, cell, cell_len);
 			if ((key[0] != KVF_FOREST_TREE && key[0] != KVF_FOREST_DOOMED) ||
 			    cell_len < sizeof(head))
 				continue;

@@ -23,7 +23,7 @@ const struct workload_geometry workload_geometries[WORKLOAD_GEOMETRIES] = {
 static const char *const op_names[OP_NR] = {
 	"put-small", "put-big",	   "put-object", "overwrite", "delete",	    "batch", "sync",
 	"checkpoint", "tree",	   "reopen",	 "put-synced", "inc",	    "tree-drop", "crash",
-	"gc",
+	"gc", "snapshot",
 };
 
 const char *op_name(unsigned int kind)
@@ -70,7 +70,7 @@ void workload_random(struct workload *w, unsigned int geo, u64 seed, unsigned in
 		OP_PUT_OBJECT, OP_OVERWRITE, OP_OVERWRITE,  OP_OVERWRITE, OP_DELETE,	OP_DELETE,
 		OP_BATCH,     OP_BATCH,	     OP_SYNC,	    OP_SYNC,	  OP_PUT_SYNCED, OP_PUT_SYNCED,
 		OP_CHECKPOINT, OP_TREE,	     OP_REOPEN,	    OP_INC,	  OP_TREE_DROP, OP_CRASH,
-		OP_GC,	      OP_GC,
+		OP_GC,	      OP_GC,	     OP_SNAPSHOT,   OP_SNAPSHOT,  OP_SNAPSHOT,
 	};
 	u64 state = seed * 0x9e3779b97f4a7c15ull + 77;
 	unsigned int i;
@@ -472,6 +472,153 @@ static bool op_gc(struct run *r, const struct op *op)
 	return !err || excused(r, err) || wrong(r, "gc", "volume", err);
 }
 
+/* ---- snapshots ------------------------------------------------------------------------------------ */
+
+/*
+ * The name of a snapshot is the number of the commit whose state it shows. A key "is-NAME" says that it is
+ * there: it is put after the snapshot was made, and deleted before it is. "was-NAME" says that it is gone.
+ */
+static int snapshot_name(void *arg, const kv_snapshot_info *info)
+{
+	snprintf(arg, 32, "%.31s", info->name);
+	return 0;
+}
+
+static int snapshot_first(void *arg, const kv_snapshot_info *info)
+{
+	snapshot_name(arg, info);
+	return 1;
+}
+
+static bool snapshot_create(struct run *r)
+{
+	char name[32], key[40];
+	int err;
+
+	snprintf(name, sizeof(name), "%llu", (u64)r->o.commit);
+	snprintf(key, sizeof(key), "is-%s", name);
+	err = kv_snapshot_create(r->db, name);
+	/* The same state again, or one whose making was not told of. */
+	if (err == KV_E_EXISTS)
+		return true;
+	if (err)
+		return excused(r, err) || wrong(r, "snapshot", name, err);
+	synced(r);
+	return op_put(r, key, 1, 0);
+}
+
+static bool snapshot_delete(struct run *r, const char *name)
+{
+	char key[40];
+	int err;
+
+	snprintf(key, sizeof(key), "is-%s", name);
+	if (!op_delete(r, key))
+		return false;
+	err = kv_snapshot_delete(r->db, name);
+	if (err)
+		return excused(r, err) || wrong(r, "snapshot delete", name, err);
+	synced(r);
+	snprintf(key, sizeof(key), "was-%s", name);
+	return op_put(r, key, 1, 0);
+}
+
+static bool op_snapshot(struct run *r, const struct op *op)
+{
+	char name[32] = "";
+
+	if (op->size % 4 < 2)
+		return snapshot_create(r);
+	kv_snapshot_list(r->db, op->size % 4 == 2 ? snapshot_first : snapshot_name, name);
+	return name[0] ? snapshot_delete(r, name) : snapshot_create(r);
+}
+
+struct snapshots {
+	char name[256][32];
+	u32 nr;
+};
+
+static int snapshot_collect(void *arg, const kv_snapshot_info *info)
+{
+	struct snapshots *s = arg;
+
+	if (s->nr == 256)
+		return 1;
+	snprintf(s->name[s->nr++], 32, "%.31s", info->name);
+	return 0;
+}
+
+static bool snapshot_good(kv_db *db, const char *name, const u64 *hash, u64 last, char *why, size_t why_len)
+{
+	u64 k = strtoull(name, NULL, 10);
+	uint64_t got = 0;
+	kv_read *r;
+	int err;
+
+	if (k > last) {
+		snprintf(why, why_len, "snapshot %s of a state that never was", name);
+		return false;
+	}
+	err = kv_snapshot_read(db, name, &r);
+	if (!err) {
+		err = oracle_hash_read(db, r, &got, NULL);
+		kv_read_end(r);
+	}
+	if (err)
+		snprintf(why, why_len, "snapshot %s: %s", name, kv_last_error());
+	else if (got != hash[k])
+		snprintf(why, why_len, "snapshot %s shows another state", name);
+	return !err && got == hash[k];
+}
+
+/* What the keys say. */
+static bool snapshots_told(kv_db *db, char *why, size_t why_len)
+{
+	kv_snapshot_info info;
+	const void *key;
+	char name[40];
+	kv_cursor *c;
+	bool there, due;
+	size_t len;
+	int err = kv_cursor_open(db, NULL, NULL, &c);
+
+	if (err)
+		return true; /* said elsewhere */
+	for (err = kv_cursor_first(c); !err; err = kv_cursor_next(c)) {
+		if (kv_cursor_key(c, &key, &len) || len < 4 || len >= sizeof(name))
+			continue;
+		due = !memcmp(key, "is-", 3);
+		if (!due && memcmp(key, "was-", 4))
+			continue;
+		snprintf(name, sizeof(name), "%.*s", (int)len - (due ? 3 : 4), (const char *)key + (due ? 3 : 4));
+		there = !kv_snapshot_stat(db, name, &info);
+		if (there == due)
+			continue;
+		snprintf(why, why_len, "snapshot %s is %s", name, due ? "lost" : "there again");
+		kv_cursor_close(c);
+		return false;
+	}
+	kv_cursor_close(c);
+	return true;
+}
+
+bool workload_snapshots(kv_db *db, const u64 *hash, u64 last, char *why, size_t why_len)
+{
+	struct snapshots *s = calloc(1, sizeof(*s));
+	bool good = true;
+	u32 i;
+
+	if (!s)
+		abort();
+	if (!kv_snapshot_list(db, snapshot_collect, s))
+		for (i = 0; i < s->nr && good; i++)
+			good = snapshot_good(db, s->name[i], hash, last, why, why_len);
+	if (good)
+		good = snapshots_told(db, why, why_len);
+	free(s);
+	return good;
+}
+
 static bool op_simple(struct run *r, int err, const char *what)
 {
 	if (err)
@@ -518,6 +665,8 @@ bool run_op(struct run *r, const struct op *op)
 		return op_reopen(r);
 	case OP_GC:
 		return op_gc(r, op);
+	case OP_SNAPSHOT:
+		return op_snapshot(r, op);
 	case OP_CRASH:
 		run_drop(r);
 		return run_open(r);

@@ -33,6 +33,7 @@ enum op_kind {
 	OP_TREE_DROP,
 	OP_CRASH, /* the process dies, the device lives */
 	OP_GC,	  /* some steps of garbage collection */
+	OP_SNAPSHOT, /* create one, or delete the oldest or the newest */
 	OP_NR
 };
 
@@ -94,6 +95,11 @@ bool run_create(struct run *r, const struct workload *w, struct sim *sim);
 bool run_open(struct run *r);
 bool run_op(struct run *r, const struct op *op);
 bool run_ops(struct run *r);
+/*
+ * Each snapshot shows the state that its name says (hash[0..last]); those that keys speak of are there, or
+ * are not. False: see why.
+ */
+bool workload_snapshots(kv_db *db, const u64 *hash, u64 last, char *why, size_t why_len);
 /* Drop the handle as a crash would. */
 void run_drop(struct run *r);
 void run_free(struct run *r);

@@ -58,7 +58,7 @@ static int name_cmp(const void *a, const void *b)
 }
 
 /* Names of all trees, sorted as the oracle sorts them. The caller frees. */
-static int trees_of(kv_db *db, struct name_list **out)
+static int trees_of(kv_db *db, kv_read *r, struct name_list **out)
 {
 	struct name_list *l = malloc(sizeof(*l));
 	int err;
@@ -66,7 +66,7 @@ static int trees_of(kv_db *db, struct name_list **out)
 	if (!l)
 		abort();
 	l->nr = 0;
-	err = kv_tree_list(db, collect, l);
+	err = r ? kv_read_trees(r, collect, l) : kv_tree_list(db, collect, l);
 	if (err) {
 		free(l);
 		return err;
@@ -114,7 +114,7 @@ static int hash_entry(kv_cursor *c, const char *name, const void *key, size_t kl
 	return err;
 }
 
-static int hash_tree(kv_db *db, const char *name, uint64_t *hash, uint64_t *entries)
+static int hash_tree(kv_db *db, kv_read *r, const char *name, uint64_t *hash, uint64_t *entries)
 {
 	uint8_t last[KEY_MAX];
 	size_t klen, last_len = 0;
@@ -123,11 +123,11 @@ static int hash_tree(kv_db *db, const char *name, uint64_t *hash, uint64_t *entr
 	kv_cursor *c;
 	int err;
 
-	err = kv_tree_open(db, name, 0, &tree);
+	err = r ? kv_read_tree(r, name, &tree) : kv_tree_open(db, name, 0, &tree);
 	if (err)
 		return err;
 	*hash += oracle_hash_name(name);
-	err = kv_cursor_open(db, NULL, tree, &c);
+	err = kv_cursor_open(db, r, tree, &c);
 	if (err)
 		return err;
 	for (err = kv_cursor_first(c); !err; err = kv_cursor_next(c)) {
@@ -152,17 +152,22 @@ static int hash_tree(kv_db *db, const char *name, uint64_t *hash, uint64_t *entr
 
 int oracle_hash_volume(kv_db *db, uint64_t *hash, uint64_t *entries)
 {
+	return oracle_hash_read(db, NULL, hash, entries);
+}
+
+int oracle_hash_read(kv_db *db, kv_read *r, uint64_t *hash, uint64_t *entries)
+{
 	struct name_list *l;
 	uint64_t n = 0;
 	unsigned int i;
 	int err;
 
-	err = trees_of(db, &l);
+	err = trees_of(db, r, &l);
 	if (err)
 		return err;
 	*hash = 0;
 	for (i = 0; !err && i < l->nr; i++)
-		err = hash_tree(db, l->name[i], hash, &n);
+		err = hash_tree(db, r, l->name[i], hash, &n);
 	if (entries)
 		*entries = n;
 	free(l);
@@ -344,7 +349,7 @@ static int compare_names(struct compare *x)
 	int err, ret = 0;
 
 	x->name = "";
-	err = trees_of(x->db, &l);
+	err = trees_of(x->db, NULL, &l);
 	if (err)
 		return differ(x, "trees cannot be listed", NULL, 0, err);
 	for (i = 0; !ret && i < x->o->nr; i++) {

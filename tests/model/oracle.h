@@ -91,6 +91,8 @@ uint64_t oracle_hash_end(XXH64_state_t *s);
  * KV_E_CORRUPT. Returns 0 or the engine's error. *entries (may be NULL): pairs seen.
  */
 int oracle_hash_volume(kv_db *db, uint64_t *hash, uint64_t *entries);
+/* Of the state that a read transaction on a snapshot shows. */
+int oracle_hash_read(kv_db *db, kv_read *r, uint64_t *hash, uint64_t *entries);
 
 /*
  * Compare all of the volume with state at: trees and their counts, forward and backward scans, gets of
