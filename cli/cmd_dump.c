@@ -75,7 +75,7 @@ static int dump_all(struct kvs *k, struct progress *p)
 {
 	struct names t = { 0 };
 	uint64_t entries = 0, count = 1;
-	int rc = EXIT_OK, err = k->ops->tree_list(k->db, add_name, &t);
+	int rc = EXIT_OK, err = kvs_tree_list(k, add_name, &t);
 	bool going = true;
 	size_t i;
 
@@ -86,14 +86,14 @@ static int dump_all(struct kvs *k, struct progress *p)
 	if (t.failed)
 		going = false;
 	/* an empty main has no section beside others */
-	if (going && k->bdb && t.nr && k->ops->count(k->db, NULL, &count))
+	if (going && k->bdb && t.nr && k->ops->count(k->db, k->tree, &count))
 		count = 1;
 	if (going && count)
-		going = go_on(&rc, dump_tree(k, NULL, NULL, p, &entries));
+		going = go_on(&rc, dump_tree(k, NULL, k->tree, p, &entries));
 	for (i = 0; going && i < t.nr; i++) {
 		kv_tree *tree;
 
-		err = k->ops->tree_open(k->db, t.name[i], 0, &tree);
+		err = kvs_tree(k, t.name[i], 0, &tree);
 		going = go_on(&rc,
 			      err ? kvs_fail(k, err) : dump_tree(k, t.name[i], tree, p, &entries));
 	}
@@ -114,7 +114,7 @@ int cmd_dump(struct kvs *k)
 	if (k->tree_name && strcmp(k->tree_name, "main"))
 		rc = dump_tree(k, k->tree_name, k->tree, &p, &entries);
 	else if (k->tree_name)
-		rc = dump_tree(k, NULL, NULL, &p, &entries);
+		rc = dump_tree(k, NULL, k->tree, &p, &entries);
 	else
 		rc = dump_all(k, &p);
 	progress_end(&p);

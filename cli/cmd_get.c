@@ -35,7 +35,7 @@ int cmd_get(struct kvs *k)
 	if (!rc)
 		rc = kvs_open(k, 0);
 	if (!rc) {
-		err = k->ops->reader_open(k->db, NULL, k->tree, key.p, key.n, &rd, &len);
+		err = k->ops->reader_open(k->db, k->read, k->tree, key.p, key.n, &rd, &len);
 		if (!err) {
 			rc = copy_value(k, rd);
 			k->ops->reader_close(rd);

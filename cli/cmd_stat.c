@@ -38,6 +38,7 @@ struct state {
 	x(BOTH,  ROW_BYTES,   s.live_bytes,         "live_bytes",         "live values in the log") \
 	x(BOTH,  ROW_BYTES,   s.tree_bytes,         "tree_bytes",         "tree pages") \
 	x(BOTH,  ROW_BYTES,   s.pending_free_bytes, "pending_free_bytes", "freed, not yet reusable") \
+	x(IMAGE, ROW_U64,     s.snapshots,          "snapshots",          "snapshots") \
 	x(BOTH,  ROW_U64,     s.generation,         "generation",         "generation") \
 	x(IMAGE, ROW_U64,     s.incarnation,        "incarnation",        "incarnation") \
 	x(BOTH,  ROW_U64,     s.lsn,                "lsn",                "newest LSN") \

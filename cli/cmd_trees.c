@@ -31,7 +31,7 @@ static int list_one(void *arg, const char *name, uint64_t count)
 static int list(struct kvs *k)
 {
 	struct listing l = { .json = k->json };
-	int err = k->ops->tree_list(k->db, list_one, &l);
+	int err = kvs_tree_list(k, list_one, &l);
 
 	if (k->json) {
 		out_text(l.nr ? "\n]" : "[]");

@@ -20,7 +20,7 @@ const struct kvs_command kvs_commands[] = {
 	  cmd_put, "store VALUE, or standard input, under KEY",
 	  "A new IMAGE is created. Standard input is stored byte for byte, whatever --enc says, and may\n"
 	  "be larger than memory.\n" },
-	{ "get", "Keys", "IMAGE KEY", COMMON | KEYED | VALUED, 1, 1,
+	{ "get", "Keys", "IMAGE KEY", COMMON | KEYED | VALUED | OPT_BIT(AT), 1, 1,
 	  cmd_get, "write the value of KEY to standard output",
 	  "Exactly the value's bytes, unless --enc or --value-enc asks for escape, hex or base64: these\n"
 	  "end in a newline.\n" },
@@ -38,11 +38,11 @@ const struct kvs_command kvs_commands[] = {
 	  cmd_dec, "subtract N (or 1) from the number under KEY and print it",
 	  "Numbers as for 'kvs inc'.\n" },
 	{ "scan", "Keys", "IMAGE", COMMON | KEYED | VALUED | RANGE | OPT_BIT(REVERSE) | OPT_BIT(LIMIT) |
-	  OPT_BIT(KEYS) | OPT_BIT(OUTPUT), 0, 0,
+	  OPT_BIT(KEYS) | OPT_BIT(OUTPUT) | OPT_BIT(AT), 0, 0,
 	  cmd_scan, "print entries in order: key, tab, value",
 	  "What is damaged is told on standard error and passed; the exit status is then 4. With -o json\n"
 	  "the entries come as 'kvs dump' prints them.\n" },
-	{ "count", "Keys", "IMAGE", COMMON | OPT_BIT(TREE), 0, 0,
+	{ "count", "Keys", "IMAGE", COMMON | OPT_BIT(TREE) | OPT_BIT(AT), 0, 0,
 	  cmd_count, "print the number of entries", "" },
 	{ "load", "Whole volumes", "IMAGE FILE|-", COMMON | OPT_BIT(TREE) | OPT_BIT(NO_SYNC), 1, 1,
 	  cmd_load, "store the entries of a dump",
@@ -54,7 +54,7 @@ const struct kvs_command kvs_commands[] = {
 	  "A line is 'put KEY VALUE', 'append KEY VALUE', 'inc KEY [N]', 'dec KEY [N]', 'del KEY',\n"
 	  "'tree NAME' (made if need be; of the lines that follow), 'sync' or 'echo TEXT', with a tab\n"
 	  "between words. Each change is a commit; the first that fails ends it. A new IMAGE is created.\n" },
-	{ "dump", "Whole volumes", "IMAGE", COMMON | OPT_BIT(TREE) | OPT_BIT(FORMAT), 0, 0,
+	{ "dump", "Whole volumes", "IMAGE", COMMON | OPT_BIT(TREE) | OPT_BIT(FORMAT) | OPT_BIT(AT), 0, 0,
 	  cmd_dump, "write all entries as text that 'kvs load' reads",
 	  "All trees, 'main' first, or one with --tree. The content alone decides the output.\n" },
 	{ "check", "Whole volumes", "IMAGE", COMMON | OPT_BIT(OUTPUT), 0, 0,
@@ -74,13 +74,18 @@ const struct kvs_command kvs_commands[] = {
 	{ "map", "Volumes", "IMAGE", COMMON | OPT_BIT(OUTPUT) | OPT_BIT(HTML), 0, 0,
 	  cmd_map, "draw the segments: what they hold, and which GC empties next",
 	  "A cell for each segment, as of the last checkpoint.\n" },
+	{ "snap", "Whole volumes", "IMAGE [create|delete NAME]", COMMON | OPT_BIT(OUTPUT), 0, 2,
+	  cmd_snap, "list snapshots, or create or delete one",
+	  "A snapshot keeps the whole volume as it is, for --at of the verbs that read. It costs space only\n"
+	  "for what changes afterwards. The list has, separated by tabs: name, time, generation, and the\n"
+	  "bytes that deleting that one alone would free.\n" },
 	{ "create", "Volumes", "IMAGE", COMMON | OPT_BIT(SIZE) | OPT_BIT(BLOCK) | OPT_BIT(SEGMENT) |
 	  OPT_BIT(FRAME) | OPT_BIT(WINDOW) | OPT_BIT(LABEL) | OPT_BIT(UUID) | OPT_BIT(FORCE), 0, 0,
 	  cmd_create, "make an empty volume in a file or on a device",
 	  "A volume or foreign data that is there is never overwritten without --force. BYTES may end in\n"
 	  "K, M, G or T.\n" },
 	{ "trees", "Volumes", "IMAGE", COMMON | OPT_BIT(DROP) | OPT_BIT(FORCE) | OPT_BIT(NO_SYNC) |
-	  OPT_BIT(OUTPUT), 0, 0,
+	  OPT_BIT(OUTPUT) | OPT_BIT(AT), 0, 0,
 	  cmd_trees, "list the trees with their counts, or drop one",
 	  "Prints name, tab, number of entries. --drop asks first when a terminal is there to answer.\n" },
 	{ "mount", "Volumes", "IMAGE DIR", OPT_BIT(OPTIONS) | OPT_BIT(FOREGROUND) | COMMON, 1, 1,
@@ -158,7 +163,7 @@ static int image_only(const struct kvs *k)
 {
 	bool needs = k->cmd->run == cmd_check || k->cmd->run == cmd_create ||
 		     k->cmd->run == cmd_explain || k->cmd->run == cmd_gc || k->cmd->run == cmd_map ||
-		     k->cmd->run == cmd_mount;
+		     k->cmd->run == cmd_mount || k->cmd->run == cmd_snap || kvs_given(k, OPT_BIT(AT));
 
 	if (!needs || !volume_mount_dir(k->image))
 		return -1;

@@ -139,6 +139,7 @@ void out_rows(bool json, const struct row *rows, size_t rows_nr, const void *rec
 	x(KEYS,	     "keys",	  'k', NULL,	"keys without values") \
 	x(FORMAT,    "format",	  0,   "FORMAT", "ndjson (default) or bdb (as db_dump, mdb_dump)") \
 	x(OUTPUT,    "output",	  'o', "FORMAT", "text (default) or json") \
+	x(AT,	     "at",	  0,   "SNAP",	"the state that the snapshot SNAP keeps") \
 	x(DROP,	     "drop",	  0,   "NAME",	"remove the tree NAME and all that is in it") \
 	x(SIZE,	     "size",	  0,   "BYTES",	"the volume never grows beyond BYTES") \
 	x(BLOCK,     "block",	  0,   "BYTES",	"unit of I/O, 512 to 4096") \
@@ -194,6 +195,7 @@ struct kvs {
 	enum enc_mode key_enc, value_enc;
 	const char *tree_name; /* NULL: main */
 	const char *drop;
+	const char *at; /* NULL: the state now */
 	const char *mount_options, *html;
 	uint64_t addr;
 	bool json, bdb;
@@ -204,6 +206,7 @@ struct kvs {
 	const struct volume_ops *ops; /* never NULL */
 	kv_db *db;
 	kv_tree *tree; /* NULL: main */
+	kv_read *read; /* with --at */
 	bool writing;
 };
 
@@ -245,6 +248,7 @@ int cmd_explain(struct kvs *k);
 int cmd_gc(struct kvs *k);
 int cmd_map(struct kvs *k);
 int cmd_mount(struct kvs *k);
+int cmd_snap(struct kvs *k);
 
 /* ---- the session with the volume (session.c) ----------------------------------------------- */
 
@@ -256,6 +260,9 @@ int cmd_mount(struct kvs *k);
 int kvs_fix(struct kvs *k);
 /* Opens the volume and --tree; EXIT_OK or the exit code after a message. */
 int kvs_open(struct kvs *k, unsigned int flags);
+/* A tree by name, and all of them, in the state that --at asks for. KV_E_*. */
+int kvs_tree(struct kvs *k, const char *name, unsigned int flags, kv_tree **out);
+int kvs_tree_list(struct kvs *k, int (*fn)(void *arg, const char *name, uint64_t count), void *arg);
 /* Syncs (after writing, unless --no-sync), closes, flushes the output. rc or what went wrong here. */
 int kvs_finish(struct kvs *k, int rc);
 /* The one mapping of KV_E_* to exit codes. */

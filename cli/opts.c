@@ -202,6 +202,9 @@ static int set_option(struct kvs *k, int o, const char *value)
 	case OPT_TREE:
 		k->tree_name = value;
 		break;
+	case OPT_AT:
+		k->at = value;
+		break;
 	case OPT_DROP:
 		k->drop = value;
 		break;

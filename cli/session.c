@@ -229,11 +229,39 @@ static void on_log(void *arg, int level, const char *message)
 	kvs_complain(0, "%s%s", level == KV_LOG_ERROR ? "" : "warning: ", message);
 }
 
+int kvs_tree(struct kvs *k, const char *name, unsigned int flags, kv_tree **out)
+{
+	return k->read ? kv_read_tree(k->read, name, out) : k->ops->tree_open(k->db, name, flags, out);
+}
+
+int kvs_tree_list(struct kvs *k, int (*fn)(void *arg, const char *name, uint64_t count), void *arg)
+{
+	return k->read ? kv_read_trees(k->read, fn, arg) : k->ops->tree_list(k->db, fn, arg);
+}
+
+/* --at and --tree. Exit code. */
+static int state_open(struct kvs *k, unsigned int flags)
+{
+	int err = k->at ? kv_snapshot_read(k->db, k->at, &k->read) : 0;
+
+	if (err == KV_E_NOTFOUND)
+		return kvs_say(k, EXIT_NO, "no snapshot '%s'; 'kvs snap %s' lists them", k->at, k->image);
+	if (err)
+		return kvs_fail(k, err);
+	if (!k->tree_name && !k->read)
+		return EXIT_OK;
+	err = kvs_tree(k, k->tree_name ? k->tree_name : "main",
+		       flags & KVS_TREE_CREATE ? KV_TREE_CREATE : 0, &k->tree);
+	if (err == KV_E_NOTFOUND)
+		return kvs_say(k, EXIT_NO, "no tree '%s'; 'kvs trees %s' lists them", k->tree_name, k->image);
+	return err ? kvs_fail(k, err) : EXIT_OK;
+}
+
 int kvs_open(struct kvs *k, unsigned int flags)
 {
 	const char *dir = volume_mount_dir(k->image);
 	bool create = !dir && (flags & KVS_CREATE) && is_new(k->image);
-	int err, rc = EXIT_OK;
+	int err, rc;
 
 	if (dir)
 		k->ops = &volume_mount;
@@ -251,15 +279,7 @@ int kvs_open(struct kvs *k, unsigned int flags)
 	}
 	if (create)
 		kvs_say(k, 0, "created a new volume");
-	if (k->tree_name) {
-		err = k->ops->tree_open(k->db, k->tree_name,
-				   flags & KVS_TREE_CREATE ? KV_TREE_CREATE : 0, &k->tree);
-		if (err == KV_E_NOTFOUND)
-			rc = kvs_say(k, EXIT_NO, "no tree '%s'; 'kvs trees %s' lists them",
-				     k->tree_name, k->image);
-		else if (err)
-			rc = kvs_fail(k, err);
-	}
+	rc = state_open(k, flags);
 	return rc ? kvs_finish(k, rc) : EXIT_OK;
 }
 
@@ -278,6 +298,8 @@ int kvs_finish(struct kvs *k, int rc)
 			rc = rc ? rc : code;
 		}
 	}
+	kv_read_end(k->read);
+	k->read = NULL;
 	err = k->ops->close(k->db);
 	k->db = NULL;
 	k->tree = NULL;

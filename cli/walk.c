@@ -63,7 +63,7 @@ int walk_open(struct walk *w, struct kvs *k, kv_tree *tree, const struct bytes *
 	memset(w, 0, sizeof(*w));
 	w->k = k;
 	w->reverse = reverse;
-	err = k->ops->cursor_open(k->db, NULL, tree, &w->c);
+	err = k->ops->cursor_open(k->db, k->read, tree, &w->c);
 	if (!err && (low || high)) {
 		err = k->ops->cursor_bounds(w->c, low ? from->p : NULL, low ? from->n : 0,
 				       high ? to->p : NULL, high ? to->n : 0);

@@ -367,7 +367,7 @@ typedef struct kv_stat_info {
 	/* The oldest state that one of them shows, 0: none; what is kept for it: freed since, old pages. */
 	uint64_t reader_generation, reader_bytes;
 	uint64_t snapshots;
-	uint64_t snapshot_value_bytes;	      /* records of values that snapshots alone hold */
+	uint64_t snapshot_value_bytes;	      /* that they alone hold, in the log; 0: opened read-only */
 	uint64_t snapshot_page_bytes;	      /* pages, as of the last checkpoint */
 } kv_stat_info;
 int kv_stat(kv_db *db, kv_stat_info *out);
