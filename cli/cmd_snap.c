@@ -58,8 +58,8 @@ static int create(struct kvs *k, const char *name)
 	int err = kv_snapshot_create(k->db, name);
 
 	if (err == KV_E_EXISTS)
-		return kvs_say(k, EXIT_NO, "there is a snapshot '%s'; 'kvs snap %s delete %s' deletes it", name,
-			       k->image, name);
+		return kvs_say(k, EXIT_NO, "there is a snapshot '%s'; 'kvs snap %s delete %s' deletes it",
+			       name, k->image, name);
 	return err ? kvs_fail(k, err) : EXIT_OK;
 }
 

@@ -102,7 +102,8 @@ static int add_snapshot(struct kvsck *ck, struct kvsck_walk *w, const struct kvs
 	memcpy(&row, e->body, sizeof(row));
 	here = kvf_is_zero(&row.forest, sizeof(row.forest));
 	if (!le64_to_cpu(row.generation) || le64_to_cpu(row.generation) > gen ||
-	    here != (le64_to_cpu(row.generation) == gen) || le64_to_cpu(row.lsn) >= le64_to_cpu(ck->sb.replay_lsn) ||
+	    here != (le64_to_cpu(row.generation) == gen) ||
+	    le64_to_cpu(row.lsn) >= le64_to_cpu(ck->sb.replay_lsn) ||
 	    !kvf_is_zero(row.reserved, sizeof(row.reserved)) ||
 	    (!here && kvf_ref_verify(&row.forest, &ck->g, ck->segments))) {
 		kvsck_problem(ck, KVF_F_snapshot_row, &at, "generation %llu", le64_to_cpu(row.generation));

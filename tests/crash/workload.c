@@ -580,7 +580,7 @@ static bool snapshots_told(kv_db *db, char *why, size_t why_len)
 	kv_cursor *c;
 	bool there, due;
 	size_t len;
-	int err = kv_cursor_open(db, NULL, NULL, &c);
+	int skip, err = kv_cursor_open(db, NULL, NULL, &c);
 
 	if (err)
 		return true; /* said elsewhere */
@@ -590,7 +590,8 @@ static bool snapshots_told(kv_db *db, char *why, size_t why_len)
 		due = !memcmp(key, "is-", 3);
 		if (!due && memcmp(key, "was-", 4))
 			continue;
-		snprintf(name, sizeof(name), "%.*s", (int)len - (due ? 3 : 4), (const char *)key + (due ? 3 : 4));
+		skip = due ? 3 : 4;
+		snprintf(name, sizeof(name), "%.*s", (int)len - skip, (const char *)key + skip);
 		there = !kv_snapshot_stat(db, name, &info);
 		if (there == due)
 			continue;
