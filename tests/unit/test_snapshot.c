@@ -3,6 +3,8 @@
  * test_snapshot.c - named snapshots: each shows what it showed, beside changes, GC, readers, deaths and
  * reopening, until it is deleted; then nothing is left of it. kvs-fsck counts every block and every byte.
  */
+#include <pthread.h>
+
 #include "format/kvf.h"
 #include "tests/crash/judge.h"
 #include "tests/unit/volume.h"
@@ -449,6 +451,122 @@ START_TEST(beside_readers_and_trees)
 }
 END_TEST
 
+/* ---- beside writers: the two keys of each thread change together ------------------------------------ */
+
+#define WRITERS 2
+#define PAIR_BYTES 900u
+
+struct writer {
+	pthread_t thread;
+	kv_db *db;
+	uint32_t nr;
+	bool stop;
+	int err;
+};
+
+static size_t pair_key(char *key, uint32_t writer, uint32_t i, char which)
+{
+	return (size_t)sprintf(key, "w%u-%02u-%c", writer, i, which);
+}
+
+static void *write_pairs(void *arg)
+{
+	struct writer *w = arg;
+	uint8_t value[PAIR_BYTES];
+	uint32_t n = 0, i;
+	kv_batch *b;
+	char key[32];
+	int err;
+
+	err = kv_batch_new(w->db, &b);
+	for (; !err && !__atomic_load_n(&w->stop, __ATOMIC_RELAXED); n++) {
+		i = n % 16;
+		memset(value, (int)n, sizeof(value));
+		memcpy(value, &n, sizeof(n));
+		err = kv_batch_put(b, NULL, key, pair_key(key, w->nr, i, 'a'), value, sizeof(value));
+		if (!err)
+			err = kv_batch_put(b, NULL, key, pair_key(key, w->nr, i, 'b'), value, n % 2 ? 20 : 900);
+		if (!err)
+			err = kv_batch_commit(b, 0);
+		if (!err)
+			err = kv_put(w->db, NULL, key, pair_key(key, w->nr, i, 'c'), value, sizeof(value), 0);
+		kv_batch_clear(b);
+	}
+	kv_batch_free(b);
+	w->err = err;
+	return NULL;
+}
+
+/* Both keys of each pair have the same number, and the one beside them is not newer. */
+static void verify_pairs(struct volume *v, const char *name)
+{
+	uint32_t w, i, a, b;
+	uint8_t value[PAIR_BYTES];
+	kv_read *r;
+	char key[32];
+	size_t len;
+	int err;
+
+	ok(kv_snapshot_read(v->db, name, &r));
+	for (w = 0; w < WRITERS; w++)
+		for (i = 0; i < 16; i++) {
+			err = kv_read_get_into(r, NULL, key, pair_key(key, w, i, 'a'), value, sizeof(value),
+					       &len);
+			must(!err || err == KV_E_NOTFOUND);
+			memcpy(&a, value, sizeof(a));
+			must_be(kv_read_get_into(r, NULL, key, pair_key(key, w, i, 'b'), value,
+						 sizeof(value), &len),
+				err);
+			memcpy(&b, value, sizeof(b));
+			must(err || a == b);
+			must(err || value[PAIR_BYTES / 90] == (uint8_t)a);
+			err = kv_read_get_into(r, NULL, key, pair_key(key, w, i, 'c'), value, sizeof(value),
+					       &len);
+			memcpy(&b, value, sizeof(b));
+			must(err || a - b <= 16);
+		}
+	kv_read_end(r);
+}
+
+START_TEST(beside_writers)
+{
+	static struct writer w[WRITERS];
+	struct volume v;
+	char name[32];
+	uint32_t i;
+
+	volume_make(&v, _i, NULL);
+	for (i = 0; i < WRITERS; i++) {
+		w[i].db = v.db;
+		w[i].nr = i;
+		must(!pthread_create(&w[i].thread, NULL, write_pairs, &w[i]));
+	}
+	for (i = 0; i < 60; i++) {
+		name_make(name, i);
+		ok(kv_snapshot_create(v.db, name));
+		verify_pairs(&v, name);
+		name_make(name, i / 2);
+		verify_pairs(&v, name);
+		if (i % 2)
+			ok(kv_snapshot_delete(v.db, name));
+		if (i % 5 == 0)
+			ok(kv_gc(v.db, 100000, NULL));
+	}
+	for (i = 0; i < WRITERS; i++) {
+		__atomic_store_n(&w[i].stop, true, __ATOMIC_RELAXED);
+		must(!pthread_join(w[i].thread, NULL));
+		must_be(w[i].err, 0);
+	}
+	volume_crash(&v);
+	for (i = 30; i < 60; i++) {
+		name_make(name, i);
+		verify_pairs(&v, name);
+		ok(kv_snapshot_delete(v.db, name));
+	}
+	volume_end(&v);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("snapshots");
@@ -461,6 +579,7 @@ int main(void)
 	tcase_add_loop_test(tc, any_order_of_steps, 0, WORLDS);
 	tcase_add_loop_test(tc, hundreds_deleted_in_any_order, 0, WORLDS);
 	tcase_add_loop_test(tc, beside_readers_and_trees, 0, WORLDS);
+	tcase_add_loop_test(tc, beside_writers, 0, WORLDS);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
