@@ -485,11 +485,13 @@ static void *write_pairs(void *arg)
 		memcpy(value, &n, sizeof(n));
 		err = kv_batch_put(b, NULL, key, pair_key(key, w->nr, i, 'a'), value, sizeof(value));
 		if (!err)
-			err = kv_batch_put(b, NULL, key, pair_key(key, w->nr, i, 'b'), value, n % 2 ? 20 : 900);
+			err = kv_batch_put(b, NULL, key, pair_key(key, w->nr, i, 'b'), value,
+					   n % 2 ? 20 : 900);
 		if (!err)
 			err = kv_batch_commit(b, 0);
 		if (!err)
-			err = kv_put(w->db, NULL, key, pair_key(key, w->nr, i, 'c'), value, sizeof(value), 0);
+			err = kv_put(w->db, NULL, key, pair_key(key, w->nr, i, 'c'), value, sizeof(value),
+				     0);
 		kv_batch_clear(b);
 	}
 	kv_batch_free(b);
