@@ -2,11 +2,13 @@
 /*
  * cmd_del.c - kvs del: named keys, or a range.
  *
- * A range is deleted in batches, each with a cursor of its own: a cursor frozen over the whole work
- * would keep the space of everything deleted from being used again.
+ * In an image a range is one change, whatever it holds. Through a mount, and where the file system is short of
+ * space, it is deleted in batches, each with a cursor of its own: a cursor frozen over the whole work would
+ * keep the space of everything deleted from being used again.
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "kvs.h"
@@ -97,23 +99,16 @@ static int collect(struct kvs *k, kv_batch *batch, struct bytes *from, const str
 	return walk_close(&w, rc);
 }
 
-static int del_range(struct kvs *k)
+static int del_batches(struct kvs *k, struct bytes *from, const struct bytes *to)
 {
-	struct bytes from = { 0 }, to = { 0 };
 	kv_batch *batch = NULL;
 	size_t nr = 0;
-	int err, rc;
+	int rc = 0, err = k->ops->batch_new(k->db, &batch);
 
-	rc = walk_range(k, &from, &to);
-	if (!rc)
-		rc = ask(k, &from, &to);
-	if (!rc) {
-		err = k->ops->batch_new(k->db, &batch);
-		if (err)
-			rc = kvs_fail(k, err);
-	}
+	if (err)
+		return kvs_fail(k, err);
 	while (!rc) {
-		rc = collect(k, batch, &from, &to);
+		rc = collect(k, batch, from, to);
 		nr = k->ops->batch_count(batch);
 		/* what was found before damage is deleted too */
 		if ((rc && rc != EXIT_CORRUPT) || !nr)
@@ -126,6 +121,39 @@ static int del_range(struct kvs *k)
 				     "interrupted; a part of the range is deleted");
 	}
 	k->ops->batch_free(batch);
+	return rc;
+}
+
+/*
+ * One by one where a range cannot be deleted as one, and where the image's file system is short of space:
+ * what a range leaves to be done later would need some then.
+ */
+static bool by_batches(struct kvs *k)
+{
+	kv_stat_info st;
+	struct statvfs fs;
+
+	if (!k->ops->delete_range)
+		return true;
+	return !k->ops->stat(k->db, &st) && !statvfs(k->image, &fs) &&
+	       (uint64_t)fs.f_bavail * fs.f_frsize < st.volume_bytes / 2;
+}
+
+static int del_range(struct kvs *k)
+{
+	struct bytes from = { 0 }, to = { 0 };
+	int err, rc;
+
+	rc = walk_range(k, &from, &to);
+	if (!rc)
+		rc = ask(k, &from, &to);
+	if (!rc && by_batches(k)) {
+		rc = del_batches(k, &from, &to);
+	} else if (!rc) {
+		err = k->ops->delete_range(k->db, k->tree, from.p, from.n, to.p, to.n, 0);
+		if (err)
+			rc = kvs_fail(k, err);
+	}
 	bytes_free(&from);
 	bytes_free(&to);
 	return rc;

@@ -27,7 +27,8 @@ const struct kvs_command kvs_commands[] = {
 	{ "del", "Keys", "IMAGE [KEY...]", COMMON | KEYED | RANGE | OPT_BIT(FORCE) | OPT_BIT(NO_SYNC), 0, -1,
 	  cmd_del, "delete keys, or all keys of a range",
 	  "A missing KEY gives exit status 1; the other keys are deleted. Deleting a range asks first\n"
-	  "when a terminal is there to answer; --force skips the question.\n" },
+	  "when a terminal is there to answer; --force skips the question. It is one change, whatever the\n"
+	  "range holds; the space comes back in the background, or with 'kvs gc'.\n" },
 	{ "exists", "Keys", "IMAGE KEY", COMMON | KEYED, 1, 1,
 	  cmd_exists, "exit status 0 if KEY is there, 1 if not", "" },
 	{ "inc", "Keys", "IMAGE KEY [N]", COMMON | KEYED | OPT_BIT(NO_SYNC), 1, 2,

@@ -35,6 +35,9 @@ struct volume_ops {
 	int (*put)(kv_db *db, kv_tree *tree, const void *key, size_t key_len, const void *value,
 		   size_t value_len, uint32_t flags);
 	int (*del)(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint32_t flags);
+	/* NULL: not through a mount */
+	int (*delete_range)(kv_db *db, kv_tree *tree, const void *from, size_t from_len, const void *to,
+			    size_t to_len, uint32_t flags);
 	int (*exists)(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint64_t *value_len);
 	int (*get_into)(kv_db *db, kv_tree *tree, const void *key, size_t key_len, void *buf, size_t cap,
 			size_t *value_len);

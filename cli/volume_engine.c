@@ -26,6 +26,7 @@ const struct volume_ops volume_engine = {
 	.count = kv_count,
 	.put = kv_put,
 	.del = kv_del,
+	.delete_range = kv_delete_range,
 	.exists = kv_exists,
 	.get_into = kv_get_into,
 	.inc = kv_inc,

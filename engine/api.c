@@ -2,7 +2,7 @@
 /*
  * api.c - trees, single operations and what concerns the whole volume. See include/kvengine.h.
  */
-#include "kve.h"
+#include "range.h"
 #include "kve_open.h"
 
 const char *kv_version(void)
@@ -144,8 +144,8 @@ int kve_name_compare(const char *a, const char *b)
 	return (int)(u8)*a - (int)(u8)*b;
 }
 
-/* The next tree by name after *last, and its count. */
-static struct kv_tree *tree_after(struct kv_db *db, const char *last, u64 *count)
+/* The next tree by name after *last. */
+static struct kv_tree *tree_after(struct kv_db *db, const char *last)
 {
 	struct kv_tree *t, *best = NULL;
 
@@ -154,7 +154,6 @@ static struct kv_tree *tree_after(struct kv_db *db, const char *last, u64 *count
 		if (t->id >= KVF_TREE_USER && !t->dropped && (!last || kve_name_compare(t->name, last) > 0) &&
 		    (!best || kve_name_compare(t->name, best->name) < 0))
 			best = t;
-	*count = best ? kvp_load(&best->head.count) : 0;
 	kvp_rwsem_up_read(&db->tree_lock);
 	return best;
 }
@@ -168,8 +167,10 @@ int kv_tree_list(kv_db *db, int (*fn)(void *arg, const char *name, uint64_t coun
 
 	if (res)
 		return kve_return(db, res);
-	while (!res && (t = tree_after(db, last, &n))) {
-		res = fn(arg, t->name, n);
+	while (!res && (t = tree_after(db, last))) {
+		res = kve_return(db, kve_tree_count(t, &n));
+		if (!res)
+			res = fn(arg, t->name, n);
 		last = t->name;
 	}
 	return res;
@@ -179,13 +180,14 @@ int kv_count(kv_db *db, kv_tree *tree, uint64_t *count)
 {
 	struct kv_tree *t = kve_tree_of(db, tree);
 	int err = kve_enter(db, false);
+	u64 n = 0;
 
 	/* A snapshot's count does not change. */
 	if (!err && kvp_load(&t->dropped) && !t->snap)
 		err = -KVE_no_tree;
-	kvp_rwsem_down_read(&db->tree_lock);
-	*count = kvp_load(&t->head.count);
-	kvp_rwsem_up_read(&db->tree_lock);
+	if (!err)
+		err = kve_tree_count(t, &n);
+	*count = n;
 	return kve_return(db, err);
 }
 

@@ -10,7 +10,7 @@
  * A checkpoint that fails for lack of space or memory leaves everything as it was but for places taken;
  * the next one goes on from there. One that fails by I/O degrades the volume.
  */
-#include "kve.h"
+#include "range.h"
 #include "kve_open.h"
 
 struct round {
@@ -67,6 +67,8 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 	else
 		kve_log_pos(db, &r->pos);
 	r->gen = kve_freeze(db);
+	if (!KVP_BUG("range-cursor-late"))
+		kve_ranges_freeze(db);
 	db->ckpt_gen = r->gen;
 	kvp_mutex_lock(&db->state);
 	if (db->pinned < r->gen + 1)
@@ -118,6 +120,8 @@ static int round_trees(struct round *r)
 		t->row_dirty = true;
 		kvp_rwsem_up_write(&db->tree_lock);
 	}
+	if (KVP_BUG("range-cursor-late"))
+		kve_ranges_freeze(db);
 	if (!err)
 		err = kve_forest_write(db, r->gen);
 	if (!err)
@@ -333,7 +337,9 @@ static void worker(void *arg)
 			if (db->paused)
 				kvp_cond_broadcast(&db->done);
 		}
-		if (db->paused || (!db->want_ckpt && !db->gc_wanted && !(kvp_load(&db->doomed) && more))) {
+		/* A step of somebody else: it wakes. */
+		if (db->paused || (!db->want_ckpt && (db->stepping || (!db->gc_wanted &&
+		    !(kvp_load(&db->doomed) && more))))) {
 			/* Whoever dooms something wakes; what failed is tried again after the wait. */
 			worker_wait(db);
 			more = true;

@@ -4,7 +4,7 @@
  *
  * The device belongs to the volume from kve_open() on. What opens devices by path stands in the port.
  */
-#include "kve.h"
+#include "range.h"
 #include "kve_open.h"
 
 #define CACHE_DEFAULT (64ull << 20)
@@ -61,6 +61,7 @@ static void trees_free(struct kv_db *db)
 
 	while ((t = db->trees)) {
 		db->trees = t->next;
+		kve_ranges_free(t);
 		while ((h = t->shadow)) {
 			t->shadow = h->next;
 			kvp_free(h);

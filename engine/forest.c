@@ -6,7 +6,7 @@
  * checkpoints alone, which write the row of each tree with its new root. A dropped tree keeps a row of
  * its own kind until its last entry has been deleted in the background.
  */
-#include "kve.h"
+#include "range.h"
 
 struct kv_tree *kve_tree_add(struct kv_db *db, u32 id, const char *name, u32 name_len)
 {
@@ -72,9 +72,15 @@ int kve_tree_row(struct kv_db *db, const u8 *key, u32 key_len, const u8 *cell, u
 	return 0;
 }
 
+struct load {
+	struct kv_db *db;
+	struct kve_range *ranges; /* their rows come before those of their trees */
+};
+
 static int row_load(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *cell, u32 cell_len)
 {
-	struct kv_db *db = arg;
+	struct load *ld = arg;
+	struct kv_db *db = ld->db;
 	struct kvf_tree_head h;
 	struct kv_tree *t;
 	u32 id;
@@ -83,6 +89,8 @@ static int row_load(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *c
 	(void)flags;
 	if (key[0] == KVF_FOREST_SNAPSHOT)
 		return kve_snapshot_load(db, key, key_len, cell, cell_len);
+	if (key[0] == KVF_FOREST_RANGE)
+		return kve_range_row(db, &ld->ranges, key, key_len, cell, cell_len);
 	if (key[0] != KVF_FOREST_TREE && key[0] != KVF_FOREST_DOOMED)
 		return kve_fail(db, KVE_unsupported, "the forest has rows of a newer version");
 	err = kve_tree_row(db, key, key_len, cell, cell_len, &h);
@@ -108,14 +116,22 @@ static int row_load(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *c
 int kve_forest_load(struct kv_db *db)
 {
 	u8 *page = kvp_iobuf_alloc(db->geo.frame);
+	struct load ld = { .db = db };
+	struct kve_range *r;
 	int err;
 
 	if (!page)
 		return -KVE_no_memory;
-	err = kve_tree_each(db->forest, KVE_LIVE, NULL, 0, page, row_load, db);
+	err = kve_tree_each(db->forest, KVE_LIVE, NULL, 0, page, row_load, &ld);
 	kvp_iobuf_free(page, db->geo.frame);
 	if (!err)
 		err = kve_snapshots_loaded(db);
+	if (!err)
+		err = kve_ranges_adopt(db, &ld.ranges);
+	while ((r = ld.ranges)) {
+		ld.ranges = r->next;
+		kvp_free(r);
+	}
 	if (err)
 		return err;
 	db->objects = kve_tree_by_id(db, KVF_TREE_OBJECTS);
@@ -232,6 +248,9 @@ int kve_forest_write(struct kv_db *db, u64 gen)
 			err = row_write(db, t, gen);
 			row_return(db, t, gen, err);
 		}
+	for (t = kvp_load_acquire(&db->trees); t && !err; t = t->next)
+		if (t->created_gen <= gen)
+			err = kve_ranges_write(t, gen);
 	return err ? err : kve_snapshots_write(db, gen);
 }
 
@@ -267,6 +286,7 @@ void kve_tree_drop_apply(struct kv_db *db, struct kv_tree *t)
 {
 	t->dropped_gen = db->open_gen;
 	kvp_store_release(&t->dropped, true);
+	kve_ranges_end(t);
 	t->row_dirty = true;
 	kve_doom(db);
 	db->changed = true;

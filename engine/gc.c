@@ -356,7 +356,7 @@ static int gc_run(struct kv_db *db, u64 budget, bool *more)
 int kv_gc(kv_db *db, uint64_t budget, kv_gc_info *info)
 {
 	u64 moved = kvp_load(&db->gc_moved);
-	bool more = true;
+	bool more = true, deleted = false;
 	int err = kve_enter(db, true);
 
 	if (!err) {
@@ -364,10 +364,14 @@ int kv_gc(kv_db *db, uint64_t budget, kv_gc_info *info)
 		err = kve_super_mark(db);
 		kvp_gate_open(&db->writer);
 	}
+	/* What waits to be deleted goes first: it need not be moved. */
+	do
+		deleted = !err && kve_doomed_help(db);
+	while (deleted && !budget);
 	/* Behind the replay position nothing is moved. */
-	if (!err && kvp_load(&db->last_ckpt_pos))
+	if (!err && !deleted && kvp_load(&db->last_ckpt_pos))
 		err = kve_checkpoint(db, NULL, false, true);
-	if (!err)
+	if (!err && !deleted)
 		err = gc_run(db, budget ? budget : ~0ull, &more);
 	if (!err && !more)
 		err = settle(db);

@@ -75,6 +75,22 @@ static int record_take(struct kv_db *db, struct kve_gc *gc, const struct kvf_ide
 	return 0;
 }
 
+/* What a range delete hides is there until its leaf is purged, and its bytes count. */
+static void hidden_look(struct kv_tree *t, struct kve_lookup *l, u32 nr)
+{
+	bool any = false;
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		if (l[i].err != -KVE_not_found)
+			continue;
+		l[i].err = -KVE_need_page;
+		any = true;
+	}
+	if (any)
+		kve_tree_get_many_locked(t, KVE_RAW, l, nr);
+}
+
 static bool refers(const struct kve_lookup *l, const struct kve_gc_record *gr)
 {
 	return !l->err && (l->e.flags & (KVF_CELL_KIND | KVF_CELL_POISON)) == KVF_CELL_REF &&
@@ -96,6 +112,8 @@ static int group_take(struct kv_db *db, struct kve_gc *gc, const struct kvf_iden
 	if (!nr || !t || t->system || kvp_load(&t->dropped))
 		return 0;
 	kve_tree_get_many(t, KVE_LIVE, g->l, nr);
+	if (kvp_load(&t->ranges))
+		hidden_look(t, g->l, nr);
 	for (i = 0; i < nr && !err; i++) {
 		/* A leaf that cannot be read keeps what it refers to. */
 		if (g->l[i].err == -KVE_no_memory)

@@ -30,6 +30,7 @@ enum kve_rank {
 };
 
 #define KVE_LIVE (~0ull) /* generation: the state now */
+#define KVE_RAW (KVE_LIVE - 1) /* the same, with what pending range deletes hide; under the tree lock */
 
 /* ---- frames ---------------------------------------------------------------------------------- */
 
@@ -85,6 +86,8 @@ struct kve_head {
 struct kv_tree {
 	struct kv_db *db;
 	struct kv_tree *next;
+	u64 range_lsn; /* atomic: the highest of pending range deletes, 0: there is none */
+	struct kve_range *ranges; /* pending range deletes: range.h */
 	u32 id;
 	bool system;  /* changed by checkpoints alone, never frozen */
 	bool twin;    /* leaves are stored twice, too */
@@ -356,6 +359,7 @@ struct kv_db {
 	struct kve_frame *zombies;  /* linked by next; not yet reaped */
 	struct kve_frame *shadowed; /* frames with shadows, linked by shadow_next */
 	bool doomed;		   /* atomic: objects or trees wait for being deleted */
+	bool dooming;		   /* atomic: a step looks for what waits, and will say so */
 	bool stepping;		   /* atomic: inside such a step */
 	u8 *scratch, *sep;	   /* a frame, the longest key: tree lock exclusive */
 
@@ -671,6 +675,10 @@ enum kve_seek { KVE_SEEK_KEY, KVE_SEEK_BEFORE, KVE_SEEK_LAST };
 int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page,
 		  int leaves);
 
+/* The same, with what pending range deletes hide. */
+int kve_leaf_copy_raw(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page,
+		      int leaves);
+
 /* Does a leaf hold the keys that are looked for? */
 bool kve_leaf_fits(const u8 *page, u32 frame, enum kve_seek seek, const void *key, u32 len);
 
@@ -709,6 +717,7 @@ struct kve_spot {
 	struct kve_frame *frame;
 	u64 version;
 	u64 applied; /* of the volume */
+	u64 range_lsn; /* of the tree */
 	const u8 *page;
 };
 /*
@@ -758,12 +767,13 @@ struct kve_op {
 	 * the lock of a leaf.
 	 */
 	int (*compute)(struct kve_op *op, const struct kve_entry *e, const u8 *value);
-	void *arg; /* of compute */
+	void *arg; /* of compute; RANGE_DELETE: struct kve_range, NULL once it is in its tree's list */
 };
 /* May it use the reserve: does it free space? */
 static inline bool kve_op_frees(const struct kve_op *op)
 {
 	return op->kind == KVF_RECORD_DELETE || op->kind == KVF_RECORD_TREE_DROP ||
+	       op->kind == KVF_RECORD_RANGE_DELETE ||
 	       (op->tree->id == KVF_TREE_OBJECTS && op->kind == KVF_RECORD_PUT &&
 		*(const u8 *)op->key == KVF_OBJECT_DOOMED);
 }
@@ -806,6 +816,8 @@ void kve_tree_merge(struct kv_db *db, struct kve_frame *f);
 /* An empty tree gives up its root, which is in memory. Tree lock exclusive. */
 void kve_tree_uproot(struct kv_db *db, struct kv_tree *t);
 u32 kve_kid_index(const struct kve_frame *parent, const struct kve_frame *f);
+/* A leaf has lost entries outside of a transaction: join it with a neighbour if it is sparse. Writer lock. */
+int kve_leaf_shrunk(struct kv_db *db, struct kve_frame *f);
 /* Around each change of what readers without lock look at: see tree_get.c. */
 static inline void kve_odd(u64 *version)
 {
@@ -901,6 +913,8 @@ void kve_pageout_free(struct kve_pageout *po);
 int kve_dirty_each(struct kv_tree *t, u64 gen, int (*fn)(void *arg, struct kve_frame *f), void *arg);
 /* Deleted large values and dropped trees: one bounded step; 0 when nothing is left. */
 int kve_doomed_step(struct kv_db *db, bool *more);
+/* Space is needed: some steps at once, and a checkpoint. False: nothing waits, or it fails. No lock held. */
+bool kve_doomed_help(struct kv_db *db);
 
 /* ---- gc.c ------------------------------------------------------------------------------------- */
 

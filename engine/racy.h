@@ -24,6 +24,11 @@ KVE_RACY u32 kve_racy_32(const __le32 *p)
 	return le32_to_cpu(*(const volatile __le32 *)p);
 }
 
+KVE_RACY u64 kve_racy_64(const __le64 *p)
+{
+	return le64_to_cpu(*(const volatile __le64 *)p);
+}
+
 KVE_RACY int kve_racy_cmp(const u8 *racy, const u8 *b, u32 len)
 {
 	u32 i;
@@ -53,6 +58,11 @@ static inline u16 kve_racy_16(const __le16 *p)
 static inline u32 kve_racy_32(const __le32 *p)
 {
 	return le32_to_cpu(kvp_load(p));
+}
+
+static inline u64 kve_racy_64(const __le64 *p)
+{
+	return le64_to_cpu(kvp_load(p));
 }
 
 static inline int kve_racy_cmp(const u8 *racy, const u8 *b, u32 len)

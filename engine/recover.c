@@ -17,7 +17,7 @@
  * complete is dropped. An earlier recovery that was cut short may have torn blocks that it was bringing
  * home: then the log ends before its cut, never after it, and never before the attested LSN.
  */
-#include "kve.h"
+#include "range.h"
 
 /* LSNs [from, to) belong to transactions that were given up. */
 struct dropped {
@@ -236,6 +236,26 @@ static int apply_tree(struct kv_db *db, const struct kve_scan_record *rec)
 	return 0;
 }
 
+static int apply_range(struct kv_db *db, const struct kve_scan_record *rec)
+{
+	struct kv_tree *t = kve_tree_by_id(db, le32_to_cpu(rec->r->tree));
+	struct kve_range *r;
+
+	if (!t || t->id < KVF_TREE_USER || t->dropped)
+		return -KVE_corrupt_record;
+	/* Up to where is not known, and what was deleted must not be served. */
+	if (rec->poison)
+		return kve_fail(db, KVE_corrupt_log, "range delete %llu: %s; run 'kvs-fsck -n %s'",
+				(u64)le64_to_cpu(rec->r->lsn), kvf_finding_text(KVF_F_record_payload),
+				db->dev->name);
+	r = kve_range_new(db, rec->key, le16_to_cpu(rec->r->key_len), rec->payload,
+			  le32_to_cpu(rec->r->payload_len));
+	if (!r)
+		return -KVE_no_memory;
+	kve_range_apply(t, r, le64_to_cpu(rec->r->lsn));
+	return 0;
+}
+
 static void object_seen(struct kv_db *db, const struct kve_op *op)
 {
 	u64 object = op->key_len >= KVE_OBJECT_ROW_BYTES ? kvf_get_be64((const u8 *)op->key + 1) : 0;
@@ -289,6 +309,9 @@ static int apply_record(struct kv_db *db, const struct kve_scan_record *rec)
 	case KVF_RECORD_TREE_CREATE:
 	case KVF_RECORD_TREE_DROP:
 		err = apply_tree(db, rec);
+		break;
+	case KVF_RECORD_RANGE_DELETE:
+		err = apply_range(db, rec);
 		break;
 	default:
 		return kve_fail(db, KVE_unsupported, "record %llu is of a newer version",

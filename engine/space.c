@@ -11,6 +11,7 @@
 
 #define RESERVE_SEGMENTS 3u /* 2 LOG and 1 TREE, of a volume with a limit */
 #define RESERVE_BACKED 8u   /* of an image that ends with its file system: closing takes some as well */
+#define RESERVE_TRIES 64u   /* segments that are tried for it at once */
 #define RESERVE_FROM 32u    /* smaller images have none but what they are created with */
 #define GROW_BYTES (64u << 20) /* at once, at most */
 
@@ -155,11 +156,9 @@ static u32 backed_free(const struct kv_db *db)
 	return n;
 }
 
-static u32 unbacked_free(const struct kv_db *db)
+static u32 unbacked_free(const struct kv_db *db, u32 i)
 {
-	u32 i;
-
-	for (i = KVF_SEG_FIRST; i < db->space.nr; i++)
+	for (; i < db->space.nr; i++)
 		if (db->space.seg[i].kind == KVF_KIND_FREE && db->space.seg[i].backed < db->geo.segment)
 			return i;
 	return KVF_NO_SEGMENT;
@@ -167,31 +166,41 @@ static u32 unbacked_free(const struct kv_db *db)
 
 /*
  * An image without a limit of its own can meet the end of its file system at any time. From a certain
- * size on it holds segments that are backed, for deleting, checkpoints and closing.
+ * size on it holds segments that are backed, for deleting, checkpoints and closing. Which ones are, is not
+ * known after opening: those that cannot be backed may stand before others that are.
  */
 static int reserve_back(struct kv_db *db)
 {
 	struct kve_space *sp = &db->space;
-	u32 nr, have = backed_free(db);
+	u32 nr, have = backed_free(db), tries, from = KVF_SEG_FIRST;
+	bool full = false;
 	int err = 0;
 
 	if (sp->nr < RESERVE_FROM) {
 		kvp_store(&sp->host_full, false);
 		return 0;
 	}
-	for (; have <= RESERVE_BACKED && !err; have++) {
-		nr = unbacked_free(db);
+	for (tries = 0; have <= RESERVE_BACKED && tries < RESERVE_TRIES; tries++) {
+		nr = unbacked_free(db, from);
 		if (nr == KVF_NO_SEGMENT) {
 			nr = sp->nr;
-			err = space_grow(db);
+			err = full ? -KVE_no_space : space_grow(db);
 		}
-		if (!err)
+		if (!err || nr < sp->nr)
 			err = kvp_dev_allocate(db->dev, kve_segment_offset(db, nr), db->geo.segment, 0);
-		if (!err)
+		if (!err) {
 			sp->seg[nr].backed = db->geo.segment;
+			have++;
+		}
+		full |= err == -KVE_no_space;
+		if (err && (err != -KVE_no_space || nr >= sp->nr))
+			break;
+		from = nr + 1;
 	}
-	kvp_store(&sp->host_full, err == -KVE_no_space);
-	return err;
+	kvp_store(&sp->host_full, full);
+	if (have > RESERVE_BACKED)
+		return 0;
+	return full ? -KVE_no_space : err;
 }
 
 /* Leave the reserve to those who free space. */

@@ -7,7 +7,7 @@
  * transaction. Deleting leaves a "doomed" row, and the chunks go step by step. A crash in between finds
  * the row: pending objects become doomed ones at the next opening.
  */
-#include "kve.h"
+#include "range.h"
 
 #define DOOMED_STEP 64u
 
@@ -313,19 +313,21 @@ int kve_doomed_step(struct kv_db *db, bool *more)
 	int err;
 
 	*more = false;
-	/* Before looking: what is doomed from now on is seen, or says so again. */
-	kvp_store(&db->doomed, false);
 	c.keys = kvp_alloc_array(DOOMED_STEP, db->geo.key_max, 0);
-	if (!c.keys) {
-		kvp_store(&db->doomed, true);
+	if (!c.keys)
 		return -KVE_no_memory;
-	}
+	/* Before looking: what is doomed from now on is seen, or says so again. */
+	kvp_store(&db->dooming, true);
+	kvp_store_release(&db->doomed, false);
 	err = objects_step(&c, more);
+	if (!err && !*more)
+		err = kve_range_step(db, more);
 	for (t = kvp_load_acquire(&db->trees); t && !err && !*more; t = t->next)
 		if (kvp_load(&t->dropped) && !kvp_load(&t->gone_gen))
 			err = tree_step(&c, t, more);
 	if (err || *more)
 		kvp_store(&db->doomed, true);
+	kvp_store_release(&db->dooming, false);
 	kvp_free(c.keys);
 	return err;
 }

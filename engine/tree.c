@@ -7,7 +7,7 @@
  * same place still wants it. A page that only a frozen image refers to is read into the caller's buffer
  * instead. A page that cannot be read is an error only if the tree still refers to it afterwards.
  */
-#include "kve.h"
+#include "range.h"
 
 #define ROUNDS_MAX 1000u /* restarts because of eviction under pressure */
 
@@ -264,16 +264,16 @@ void kve_entry_decode(struct kve_entry *e, u8 flags, const u8 *cell, u32 len, co
 	}
 }
 
-static int entry_find(const u8 *page, u32 frame, const void *key, u32 len, struct kve_entry *e, void *buf,
-		      size_t cap)
+static int entry_find(const struct kv_tree *t, u64 gen, const u8 *page, const void *key, u32 len,
+		      struct kve_entry *e, void *buf, size_t cap)
 {
+	u32 frame = t->db->geo.frame, i, cell_len;
 	const u8 *cell, *value;
-	u32 i, cell_len;
 	bool exact;
 	u8 flags;
 
 	i = kve_node_search(page, frame, key, len, &exact);
-	if (!exact)
+	if (!exact || (kvp_unlikely(t->ranges != NULL) && kve_range_hides(t, gen, page, key, len)))
 		return -KVE_not_found;
 	cell = kvf_page_cell(page, frame, i, &cell_len, &flags);
 	kve_entry_decode(e, flags, cell, cell_len, &value);
@@ -282,7 +282,7 @@ static int entry_find(const u8 *page, u32 frame, const void *key, u32 len, struc
 	return 0;
 }
 
-static int get_private(struct kv_tree *t, const void *key, u32 len, const struct kve_need *need,
+static int get_private(struct kv_tree *t, u64 gen, const void *key, u32 len, const struct kve_need *need,
 		       struct kve_entry *e, void *buf, size_t cap)
 {
 	u8 *page = kvp_iobuf_alloc(t->db->geo.frame);
@@ -291,19 +291,22 @@ static int get_private(struct kv_tree *t, const void *key, u32 len, const struct
 	if (!page)
 		return -KVE_no_memory;
 	err = private_descent(t, KVE_SEEK_KEY, key, len, need, page);
-	if (!err)
-		err = entry_find(page, t->db->geo.frame, key, len, e, buf, cap);
+	if (!err) {
+		kvp_rwsem_down_read(&t->db->tree_lock);
+		err = entry_find(t, gen, page, key, len, e, buf, cap);
+		kvp_rwsem_up_read(&t->db->tree_lock);
+	}
 	kvp_iobuf_free(page, t->db->geo.frame);
 	return err;
 }
 
-static int leaf_entry(struct kve_frame *leaf, const struct kve_image *im, const void *key, u32 len,
+static int leaf_entry(struct kve_frame *leaf, u64 gen, const struct kve_image *im, const void *key, u32 len,
 		      struct kve_entry *e, void *buf, size_t cap)
 {
 	int err;
 
 	kve_leaf_lock(leaf);
-	err = entry_find(im->page, leaf->tree->db->geo.frame, key, len, e, buf, cap);
+	err = entry_find(leaf->tree, gen, im->page, key, len, e, buf, cap);
 	kve_leaf_unlock(leaf);
 	return err;
 }
@@ -321,12 +324,12 @@ int kve_tree_get_locked(struct kv_tree *t, u64 gen, const void *key, u32 len, st
 		kvp_rwsem_down_read(&t->db->tree_lock);
 		err = descend(t, gen, KVE_SEEK_KEY, key, len, &leaf, &im, &need, &parent, &slot);
 		if (!err)
-			err = leaf_entry(leaf, &im, key, len, e, buf, cap);
+			err = leaf_entry(leaf, gen, &im, key, len, e, buf, cap);
 		kvp_rwsem_up_read(&t->db->tree_lock);
 		if (err != -KVE_need_page)
 			return err;
 		if (!need.live)
-			return get_private(t, key, len, &need, e, buf, cap);
+			return get_private(t, gen, key, len, &need, e, buf, cap);
 		err = bring(t, gen, KVE_SEEK_KEY, key, len, &need);
 		if (err && KVP_BUG("eio-not-found"))
 			err = -KVE_not_found;
@@ -381,8 +384,8 @@ static void look_up_all(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n,
 		l[i].err = descend(t, gen, KVE_SEEK_KEY, l[i].key, l[i].key_len, &leaf, &im, &need, &parent,
 				   &slot);
 		if (!l[i].err)
-			l[i].err = leaf_entry(leaf, &im, l[i].key, l[i].key_len, &l[i].e, l[i].buf,
-					      l[i].cap);
+			l[i].err = leaf_entry(leaf, gen, &im, l[i].key, l[i].key_len, &l[i].e,
+					      l[i].buf, l[i].cap);
 		else if (l[i].err == -KVE_need_page && need.live)
 			want_add(m, &need, l[i].key, l[i].key_len);
 	}
@@ -486,8 +489,21 @@ static void image_copy(struct kve_frame *leaf, u64 gen, const u8 *image, u8 *pag
 		kve_leaf_unlock(leaf);
 }
 
-int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page,
-		  int leaves)
+/* A page of a frozen image does not change, nor what its generation hides. */
+static int copy_private(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len,
+			const struct kve_need *need, u8 *page, bool strip)
+{
+	int err = private_descent(t, seek, key, len, need, page);
+
+	kvp_rwsem_down_read(&t->db->tree_lock);
+	if (!err && strip && t->ranges)
+		kve_range_strip(t, gen, page);
+	kvp_rwsem_up_read(&t->db->tree_lock);
+	return err;
+}
+
+static int leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page,
+		     int leaves, bool strip)
 {
 	struct kve_frame *leaf, *parent;
 	struct kve_image im;
@@ -500,11 +516,13 @@ int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *ke
 		err = descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot);
 		if (!err)
 			image_copy(leaf, gen, im.page, page);
+		if (!err && strip && kvp_unlikely(t->ranges != NULL))
+			kve_range_strip(t, gen, page);
 		kvp_rwsem_up_read(&t->db->tree_lock);
 		if (err != -KVE_need_page)
 			return err;
 		if (!need.live)
-			return private_descent(t, seek, key, len, &need, page);
+			return copy_private(t, gen, seek, key, len, &need, page, strip);
 		if (!need.level && leaves * leaves > 1 &&
 		    bring_leaves(t, gen, seek, key, len, &need, leaves)) {
 			leaves = 1; /* if that did not help, the next round reads it alone */
@@ -515,6 +533,18 @@ int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *ke
 			return err;
 	}
 	return -KVE_no_memory;
+}
+
+int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page,
+		  int leaves)
+{
+	return leaf_copy(t, gen, seek, key, len, page, leaves, true);
+}
+
+int kve_leaf_copy_raw(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page,
+		      int leaves)
+{
+	return leaf_copy(t, gen, seek, key, len, page, leaves, false);
 }
 
 /* ---- walking in key order ---------------------------------------------------------------------- */

@@ -8,7 +8,7 @@
  *
  * Invariant: an image of a generation that is pinned never changes; a live frame never moves.
  */
-#include "kve.h"
+#include "range.h"
 
 /* ---- shadows --------------------------------------------------------------------------------- */
 
@@ -184,8 +184,10 @@ void kve_shadows_drop(struct kv_db *db)
 		kve_frame_unref(db, f);
 	}
 	db->shadowed = keep;
-	for (t = db->trees; t; t = t->next)
+	for (t = db->trees; t; t = t->next) {
 		heads_drop(db, t);
+		kve_ranges_drop(t, range_pinned);
+	}
 }
 
 int kve_zombies_reap(struct kv_db *db, struct kve_batch_items *list)
@@ -477,6 +479,11 @@ int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_frame *near, 
 	if (err)
 		return err;
 	leaf = op->leaf;
+	/* Before anything becomes newer than what hides entries here. */
+	if (kvp_unlikely(op->tree->ranges != NULL) && !KVP_BUG("range-resurrects"))
+		err = kve_range_purge(db, op->tree, leaf);
+	if (err)
+		return err;
 	old_state(db, op);
 	err = kve_frame_prepare(db, leaf);
 	if (err)
@@ -490,6 +497,22 @@ int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_frame *near, 
 	kve_op_cell(op, &cell);
 	need = kve_node_need(leaf->page, op->key_len, kve_cell_len(&cell));
 	return room_prepare(db, leaf, need, rs);
+}
+
+int kve_leaf_shrunk(struct kv_db *db, struct kve_frame *f)
+{
+	int err;
+
+	if (!sparse(db, f->page))
+		return 0;
+	neighbour_bring(db, f);
+	err = merge_prepare(db, f);
+	if (err)
+		return err;
+	kvp_rwsem_down_write(&db->tree_lock);
+	kve_tree_merge(db, f);
+	kvp_rwsem_up_write(&db->tree_lock);
+	return 0;
 }
 
 /* ---- applying: tree lock exclusive ------------------------------------------------------------- */

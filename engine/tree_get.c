@@ -14,11 +14,14 @@
  *    to a page for a key that has just left it.
  *  - Eviction changes the parent's version, and the frame's own before its page may be used again.
  *  - While a transaction is applied the volume's own version is odd: its changes are seen together.
+ *  - The tree's highest LSN of a pending range delete is taken with the volume's version: a new one changes
+ *    that, and one is gone only after all leaves that it covers have changed.
  *  - Whatever comes from a page is clamped to it (node.h), so garbage leads astray, but not out.
  *
  * Nothing in between sleeps. What is not in memory, or changes too often, is looked up under the tree lock.
  */
 #include "kve.h"
+#include "racy.h"
 
 #define TRIES 8u
 
@@ -56,6 +59,7 @@ KVP_INLINE int spot_root(struct kv_tree *t, struct kve_spot *s)
 
 	s->db = t->db;
 	s->applied = kvp_load_acquire(&t->db->applied);
+	s->range_lsn = kvp_load(&t->range_lsn);
 	f = kvp_load_acquire(&t->head.root);
 	if (!f || s->applied & 1)
 		return -KVE_need_page;
@@ -107,17 +111,26 @@ int kve_spot_find(struct kv_tree *t, const void *key, u32 len, struct kve_spot *
 	return err ? err : -KVE_restart;
 }
 
+/* Is the leaf older than a pending range delete, which may hide the key? Before validation. */
+KVP_INLINE bool spot_old(const struct kve_spot *s)
+{
+	return kvp_unlikely(s->range_lsn) &&
+	       kve_racy_64(&((const struct kvf_page *)s->page)->lsn) < s->range_lsn;
+}
+
 /* Cell and, if it is inline, value of a key that belongs to slot i. -KVE_need_page: ask under the lock. */
 KVP_INLINE int spot_fetch(const struct kve_spot *s, u32 i, bool exact, struct kve_fetch *cell, void *buf,
 		      size_t cap)
 {
+	bool old = exact && spot_old(s);
+
 	if (exact)
 		kve_node_fetch(s->page, s->db->geo.frame, i, cell, buf, cap);
 	if (!kve_spot_valid(s))
 		return -KVE_restart;
 	if (!exact)
 		return -KVE_not_found;
-	return cell->flags & KVF_CELL_EXT ? -KVE_need_page : 0;
+	return old || cell->flags & KVF_CELL_EXT ? -KVE_need_page : 0;
 }
 
 static int entry_fetch(struct kv_tree *t, const void *key, u32 len, struct kve_fetch *cell, void *buf,

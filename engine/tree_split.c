@@ -5,7 +5,7 @@
  * A page that is split stays where it is and keeps the left part. A page that is merged away becomes a
  * zombie: frozen generations may still show it, the next checkpoint frees its place on the medium.
  */
-#include "kve.h"
+#include "range.h"
 
 static struct kve_frame *spare_take(struct kv_db *db, struct kv_tree *t, struct kve_reserve *rs,
 				    u8 level)
@@ -188,14 +188,27 @@ static void bury(struct kv_db *db, struct kve_frame *f)
 	db->zombies = f;
 }
 
+/* Of a page made of two. What is empty has nothing that a range delete could hide, however old it is. */
+static u64 merged_lsn(const u8 *left, const u8 *right)
+{
+	u64 a = le64_to_cpu(((const struct kvf_page *)left)->lsn);
+	u64 b = le64_to_cpu(((const struct kvf_page *)right)->lsn);
+
+	if (!kve_node_nr(left))
+		return b;
+	return kve_node_nr(right) ? KVF_MAX(a, b) : a;
+}
+
 static void merge_pair(struct kv_db *db, struct kve_frame *p, u32 i)
 {
 	struct kve_frame *left = p->kids[i], *right = p->kids[i + 1];
 	u32 frame = db->geo.frame, nr = kve_node_nr(left->page), right_nr = kve_node_nr(right->page), k;
+	u64 lsn = merged_lsn(left->page, right->page);
 
 	kve_change_begin(p);
 	kve_change_begin(left);
 	kve_node_merge(left->page, right->page, frame, db->scratch);
+	((struct kvf_page *)left->page)->lsn = cpu_to_le64(lsn);
 	for (k = 0; left->level && k < right_nr; k++) {
 		kve_kid_set(left, nr + k, right->kids[k]);
 		if (!right->kids[k])
@@ -234,6 +247,7 @@ static bool pair_fits(struct kv_db *db, struct kve_frame *p, u32 i)
 	struct kve_frame *left = p->kids[i], *right = p->kids[i + 1];
 
 	return left && right && may_change(db, left) && may_change(db, p) &&
+	       (left->level || kve_range_joins(p->tree, left->page, right->page)) &&
 	       kve_node_merge_fits(left->page, right->page, db->geo.frame);
 }
 
@@ -247,7 +261,8 @@ void kve_tree_merge(struct kv_db *db, struct kve_frame *f)
 			return;
 		nr = kve_node_nr(p->page);
 		i = kve_kid_index(p, f);
-		if (i + 1 < nr && pair_fits(db, p, i))
+		/* Ranges are worked off upwards: what lies below is done, and goes first. */
+		if (i + 1 < nr && !(p->tree->ranges && i && pair_fits(db, p, i - 1)) && pair_fits(db, p, i))
 			merge_pair(db, p, i);
 		else if (i && pair_fits(db, p, i - 1))
 			merge_pair(db, p, i - 1);

@@ -7,7 +7,7 @@
  * log -> apply under the tree lock (cannot fail) -> out of the process's memory (kill-safe) -> writer lock
  * dropped -> sync if asked for, together with whoever else waits.
  */
-#include "kve.h"
+#include "range.h"
 
 #define PINS_MIN 1024u
 #define FULL_TRIES 24 /* checkpoints for a change, when the volume is full */
@@ -95,7 +95,51 @@ static int room_make(struct kv_db *db)
 	return err == -KVE_no_space ? 0 : err;
 }
 
-static int space_credit(struct kv_db *db, bool privileged)
+/* One thread at a time, and not from within a step. */
+static bool step_begin(struct kv_db *db)
+{
+	bool mine;
+
+	kvp_mutex_lock(&db->state);
+	mine = !db->stepping;
+	kvp_store(&db->stepping, true);
+	kvp_mutex_unlock(&db->state);
+	return mine;
+}
+
+static void step_end(struct kv_db *db)
+{
+	kvp_mutex_lock(&db->state);
+	kvp_store(&db->stepping, false);
+	kvp_cond_broadcast(&db->wake);
+	kvp_mutex_unlock(&db->state);
+}
+
+#define HELP_STEPS 64u
+
+/* Never from within a step: a step may use the reserve. */
+bool kve_doomed_help(struct kv_db *db)
+{
+	bool more = true;
+	u32 i;
+	int err = 0;
+
+	/* The flag is down while a step looks, and up again before that ends. */
+	if (!kvp_load_acquire(&db->doomed) && !kvp_load_acquire(&db->dooming) && !kvp_load(&db->doomed))
+		return false;
+	/* The worker is at it: a checkpoint comes between two steps. */
+	if (!step_begin(db))
+		return !checkpoint_wait(db);
+	for (i = 0; i < HELP_STEPS && more && !err; i++)
+		err = kve_doomed_step(db, &more);
+	step_end(db);
+	/* What the first one frees is free for those after it. */
+	if (!err)
+		err = checkpoint_wait(db);
+	return !err;
+}
+
+static int space_look(struct kv_db *db, bool privileged)
 {
 	int i, err = 0;
 
@@ -118,16 +162,14 @@ static int space_credit(struct kv_db *db, bool privileged)
 	return err;
 }
 
-/* One thread at a time, and not from within a step. */
-static bool step_begin(struct kv_db *db)
+static int space_credit(struct kv_db *db, bool privileged)
 {
-	bool mine;
+	int err;
 
-	kvp_mutex_lock(&db->state);
-	mine = !db->stepping;
-	kvp_store(&db->stepping, true);
-	kvp_mutex_unlock(&db->state);
-	return mine;
+	do
+		err = space_look(db, privileged);
+	while (err == -KVE_no_space && !privileged && kve_doomed_help(db));
+	return err;
 }
 
 int kve_credits(struct kv_db *db, bool privileged)
@@ -150,7 +192,7 @@ int kve_credits(struct kv_db *db, bool privileged)
 	}
 	if (!db->worker && kvp_load(&db->doomed) && step_begin(db)) {
 		err = kve_doomed_step(db, &more);
-		kvp_store(&db->stepping, false);
+		step_end(db);
 		if (err && err != -KVE_no_space)
 			return err;
 	}
@@ -227,6 +269,12 @@ static int doom_objects(struct kv_db *db, const struct kve_op *ops, u32 nr, stru
 	return err;
 }
 
+static void range_apply(struct kve_op *op)
+{
+	kve_range_apply(op->tree, op->arg, op->lsn);
+	op->arg = NULL;
+}
+
 static void apply_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_reserve *rs)
 {
 	u32 i;
@@ -240,6 +288,8 @@ static void apply_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_r
 			kve_tree_create_apply(db, ops[i].tree);
 		else if (ops[i].kind == KVF_RECORD_TREE_DROP)
 			kve_tree_drop_apply(db, ops[i].tree);
+		else if (ops[i].kind == KVF_RECORD_RANGE_DELETE)
+			range_apply(&ops[i]);
 	}
 	kve_even(&db->applied);
 	kvp_rwsem_up_write(&db->tree_lock);
@@ -377,7 +427,9 @@ int kve_commit_ticket(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, k
 	err = commit_once(db, ops, nr, flags, &lsn);
 	/* What has been freed is free after the second checkpoint; and there may be more to free. */
 	for (i = k = 0; i < FULL_TRIES && k < 3 && nr && err == -KVE_no_space; i++, k++) {
-		if (!kve_space_reclaimable(db)) {
+		if (!kve_op_frees(ops) && kve_doomed_help(db)) {
+			i = k = -1; /* that has an end of its own */
+		} else if (!kve_space_reclaimable(db)) {
 			if (kve_op_frees(ops) || kve_gc_rescue(db))
 				break;
 			k = 0;

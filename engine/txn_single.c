@@ -99,12 +99,21 @@ static void apply(struct kv_db *db, struct kve_op *op, struct kve_frame *leaf, u
 		kve_value_live(db, &op->ref);
 }
 
+/* May a range delete hide something in the leaf that has to be removed before the leaf gets a newer LSN? */
+static bool hides(const struct kv_tree *t, const struct kve_frame *leaf)
+{
+	return kvp_unlikely(t->range_lsn) &&
+	       le64_to_cpu(((const struct kvf_page *)leaf->page)->lsn) < t->range_lsn;
+}
+
 static int change(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe, struct kve_frame *leaf)
 {
 	int err, more = op->kind == KVF_RECORD_DELETE ? -1 : 1;
 	bool exact;
 	u32 i;
 
+	if (hides(op->tree, leaf))
+		return -KVE_restart;
 	i = kve_node_search(leaf->page, db->geo.frame, op->key, op->key_len, &exact);
 	op->existed = exact;
 	err = decide(db, op, flags, leaf->page, i);

@@ -74,6 +74,7 @@
 	x(tree_id,		603, "forest: two trees share an id") \
 	x(forest_key,		604, "forest: malformed key") \
 	x(snapshot_row,		605, "forest: malformed snapshot") \
+	x(forest_range,		606, "forest: rows of a range delete contradict one another") \
 	x(table_entry,		701, "segment table: malformed entry") \
 	x(table_missing,	702, "segment table: no entry for a segment") \
 	x(table_bitmap,		703, "segment table: a block in use is marked free") \

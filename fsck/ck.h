@@ -79,7 +79,6 @@ struct kvsck_tree {
 	struct kvf_tree_head head;
 	u32 id;
 	bool doomed;
-	bool ranges; /* pending range deletes: the count is not exact */
 	char name[64];
 };
 
@@ -100,6 +99,15 @@ struct kvsck_head {
 /* An object id with a row of its own. */
 struct kvsck_mark {
 	u64 object;
+};
+
+/* A range delete that is not worked off. */
+struct kvsck_range {
+	u64 lsn;
+	u32 tree, parts; /* parts: a bit for each row */
+	struct kvf_range_delete rd;
+	u8 *from, *to; /* one allocation */
+	u32 from_len, to_len;
 };
 
 struct kvsck_array {
@@ -139,7 +147,7 @@ struct kvsck {
 	u32 elsewhere; /* kvsck_record_find: first block of the record that is not at home */
 	struct kvsck_buf payload;	      /* payload of a record; footers; scanned log */
 	struct kvsck_array trees;	      /* struct kvsck_tree */
-	struct kvsck_array range_ids;	      /* u32: trees with pending range deletes */
+	struct kvsck_array ranges;	      /* struct kvsck_range */
 	struct kvsck_array heads;	      /* struct kvsck_head */
 	struct kvsck_array snaps;	      /* struct kvsck_snap, oldest first */
 	struct kvsck_array snap_trees;	      /* struct kvsck_tree, of one of them */
@@ -217,6 +225,17 @@ struct kvsck_page {
  */
 int kvsck_page_load(struct kvsck *ck, const struct kvf_ref *ref, u32 tree, int level,
 		    struct kvsck_buf *buf, struct kvsck_page *out, int findings[2]);
+
+/* ---- range.c --------------------------------------------------------------------------------- */
+
+struct kvsck_walk;
+struct kvsck_entry;
+/* A row of the forest; then, when all trees are known, all of them. */
+int kvsck_range_row(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e);
+void kvsck_ranges_check(struct kvsck *ck);
+void kvsck_ranges_free(struct kvsck *ck);
+/* Is the entry of a leaf deleted, and waits to be taken out? */
+bool kvsck_hidden(const struct kvsck *ck, const struct kvsck_walk *w, const struct kvsck_entry *e);
 
 /* ---- walk.c ---------------------------------------------------------------------------------- */
 

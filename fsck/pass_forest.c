@@ -63,27 +63,6 @@ static int add_tree(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_e
 	return 0;
 }
 
-/* Three rows, one for each key of the range, that all repeat the lengths. */
-static int add_range(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e)
-{
-	struct kvf_range_delete rd;
-	u32 *id, len;
-
-	if (e->key_len != 14 || e->key[13] > 2 || e->body_len < sizeof(rd)) {
-		bad_key(ck, w, e, "malformed range delete");
-		return 0;
-	}
-	memcpy(&rd, e->body, sizeof(rd));
-	len = le16_to_cpu(e->key[13] == 0 ? rd.from_len : e->key[13] == 1 ? rd.to_len : rd.cursor_len);
-	if (sizeof(rd) + len != e->body_len || rd.reserved != cpu_to_le16(0))
-		bad_key(ck, w, e, "a range delete contradicts its length");
-	id = kvsck_array_add(&ck->range_ids, sizeof(*id));
-	if (!id)
-		return -KVE_no_memory;
-	*id = kvf_get_be32(e->key + 1);
-	return 0;
-}
-
 static int add_snapshot(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_entry *e)
 {
 	struct kvsck_where at = kvsck_at_entry(ck, w, e);
@@ -134,7 +113,7 @@ static int forest_entry(struct kvsck *ck, struct kvsck_walk *w, const struct kvs
 	case KVF_FOREST_DOOMED:
 		return add_tree(ck, w, e, true);
 	case KVF_FOREST_RANGE:
-		return add_range(ck, w, e);
+		return kvsck_range_row(ck, w, e);
 	case KVF_FOREST_SNAPSHOT:
 		return add_snapshot(ck, w, e);
 	}
@@ -153,9 +132,8 @@ static int by_id(const void *a, const void *b)
 static void check_ids(struct kvsck *ck)
 {
 	struct kvsck_tree *t = ck->trees.p;
-	const u32 *ids = ck->range_ids.p;
 	struct kvsck_where at = KVSCK_NOWHERE;
-	size_t i, k;
+	size_t i;
 
 	if (!ck->trees.nr)
 		return;
@@ -167,10 +145,6 @@ static void check_ids(struct kvsck *ck)
 		kvsck_problem(ck, KVF_F_tree_id, &at, "'%s' and '%s' have id %u", t[i - 1].name, t[i].name,
 			      t[i].id);
 	}
-	for (k = 0; k < ck->range_ids.nr; k++)
-		for (i = 0; i < ck->trees.nr; i++)
-			if (t[i].id == ids[k])
-				t[i].ranges = true;
 }
 
 static int by_generation(const void *a, const void *b)
@@ -204,5 +178,7 @@ int kvsck_pass_forest(struct kvsck *ck)
 	int err = kvsck_walk_tree(ck, &w, &ck->sb.forest);
 
 	check_ids(ck);
+	if (!err)
+		kvsck_ranges_check(ck);
 	return err ? err : check_snapshots(ck);
 }

@@ -8,6 +8,7 @@ static int add_head(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_e
 {
 	struct kvsck_where at = kvsck_at_entry(ck, w, e);
 	struct kvsck_head *h;
+	struct kvsck_mark *mark;
 	struct kvf_object o;
 	u64 object;
 
@@ -23,6 +24,13 @@ static int add_head(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_e
 		kvsck_problem(ck, KVF_F_object_size, &at, "object %llu, %llu bytes in chunks of %u", object,
 			      le64_to_cpu(o.length), le32_to_cpu(o.chunk_bytes));
 		return 0;
+	}
+	if (kvsck_hidden(ck, w, e)) {
+		/* As if a row said so: its chunks are on their way. */
+		mark = kvsck_array_add(&ck->marks, sizeof(*mark));
+		if (mark)
+			mark->object = object;
+		return mark ? 0 : -KVE_no_memory;
 	}
 	h = kvsck_array_add(&ck->heads, sizeof(*h));
 	if (!h)

@@ -100,7 +100,7 @@ void kvsck_free(struct kvsck *ck)
 	free(ck->head.p);
 	free(ck->payload.p);
 	free(ck->trees.p);
-	free(ck->range_ids.p);
+	kvsck_ranges_free(ck);
 	free(ck->heads.p);
 	free(ck->snaps.p);
 	free(ck->snap_trees.p);

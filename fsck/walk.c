@@ -381,7 +381,7 @@ void kvsck_check_count(struct kvsck *ck, const struct kvsck_walk *w)
 	u64 entries = w->tree->id == KVF_TREE_OBJECTS ? 0 : w->entries;
 
 	at.tree = w->tree;
-	if (!w->lost && !w->shared && !w->tree->ranges && entries != le64_to_cpu(w->tree->head.count))
+	if (!w->lost && !w->shared && entries != le64_to_cpu(w->tree->head.count))
 		kvsck_problem(ck, KVF_F_tree_count, &at, "%llu entries, the head says %llu", w->entries,
 			      le64_to_cpu(w->tree->head.count));
 }

@@ -175,6 +175,23 @@ typedef struct kv_item {
  */
 int kv_get_many(kv_db *db, kv_tree *tree, size_t n, kv_item *items);
 int kv_del(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint32_t flags);
+/*
+ * Delete all keys from `from` (included; NULL or no bytes: from the first) up to `to` (excluded; NULL or no
+ * bytes: to the last). Atomic, and durable as flags say (0 or a durability, as in kv_del). It takes the
+ * same time and the same I/O whatever there is to delete: the range is noted, and from then on no reader
+ * sees what it covers; entries and their space go in the background, step by step, and go on after a crash
+ * or at the next opening. (With KV_OPEN_NOTHREAD: a step with each later change.) Until then kv_count and
+ * kv_tree_list take time in proportion to what is left to remove, gets in leaves that were not visited yet
+ * are slower, and kv_stat counts what is left. The call itself waits for the work in two cases: beyond 64
+ * pending ranges of one tree for the oldest, and for all when an image's file system is full.
+ *
+ * 0 also when there was nothing to delete, or to <= from. KV_E_INVALID (a length without a key, flags),
+ * KV_E_TOOBIG (a key longer than the longest), KV_E_NOTFOUND (the tree was dropped), KV_E_NOSPACE,
+ * KV_E_NOMEM: nothing was deleted. KV_E_IO, KV_E_INDETERMINATE: as for any change. Any number of threads may
+ * call it. What was open before, a read transaction or a cursor, keeps what it saw.
+ */
+int kv_delete_range(kv_db *db, kv_tree *tree, const void *from, size_t from_len, const void *to,
+		    size_t to_len, uint32_t flags);
 /* value_len may be NULL */
 int kv_exists(kv_db *db, kv_tree *tree, const void *key, size_t key_len, uint64_t *value_len);
 /*

@@ -76,6 +76,10 @@ static const struct script scripts[] = {
 	 0,
 	 {O(PUT_OBJECT), O(PUT_OBJECT), O(OVERWRITE), O(PUT_OBJECT), O(SYNC), O(PUT_OBJECT),
 	  O(CHECKPOINT), O(PUT_OBJECT)}},
+	{"ranges",
+	 0,
+	 {O(PUT_OBJECT), O(PUT_BIG), O(RANGE), O(PUT_SMALL), O(CHECKPOINT), O(RANGE), O(CRASH),
+	  O(PUT_SMALL), O(PUT_SYNCED), O(REOPEN)}},
 };
 #define SCRIPTS (sizeof(scripts) / sizeof(scripts[0]))
 

@@ -23,7 +23,7 @@ const struct workload_geometry workload_geometries[WORKLOAD_GEOMETRIES] = {
 static const char *const op_names[OP_NR] = {
 	"put-small", "put-big",	   "put-object", "overwrite", "delete",	    "batch", "sync",
 	"checkpoint", "tree",	   "reopen",	 "put-synced", "inc",	    "tree-drop", "crash",
-	"gc", "snapshot",
+	"gc", "snapshot", "range",
 };
 
 const char *op_name(unsigned int kind)
@@ -70,7 +70,7 @@ void workload_random(struct workload *w, unsigned int geo, u64 seed, unsigned in
 		OP_PUT_OBJECT, OP_OVERWRITE, OP_OVERWRITE,  OP_OVERWRITE, OP_DELETE,	OP_DELETE,
 		OP_BATCH,     OP_BATCH,	     OP_SYNC,	    OP_SYNC,	  OP_PUT_SYNCED, OP_PUT_SYNCED,
 		OP_CHECKPOINT, OP_TREE,	     OP_REOPEN,	    OP_INC,	  OP_TREE_DROP, OP_CRASH,
-		OP_GC,	      OP_GC,	     OP_SNAPSHOT,   OP_SNAPSHOT,  OP_SNAPSHOT,
+		OP_GC,	      OP_GC,	     OP_SNAPSHOT,   OP_SNAPSHOT,  OP_SNAPSHOT, OP_RANGE, OP_RANGE,
 	};
 	u64 state = seed * 0x9e3779b97f4a7c15ull + 77;
 	unsigned int i;
@@ -300,6 +300,27 @@ static bool op_delete(struct run *r, const char *key)
 	oracle_del(&r->o, "main", key, strlen(key));
 	err = kv_del(r->db, NULL, key, strlen(key), 0);
 	return settle(r, err, false, "delete", key);
+}
+
+/* Keys from one on: up to the next two, all that have the prefix, to the end, or everything. */
+static bool op_range(struct run *r, const struct op *op)
+{
+	char from[64], to[64];
+	int err;
+
+	key_name(from, sizeof(from), op->key % KEYS);
+	if (op->size == 2)
+		snprintf(to, sizeof(to), "kez");
+	else
+		snprintf(to, sizeof(to), "key%02u", op->key % KEYS + 3);
+	if (op->size == 3)
+		to[0] = '\0';
+	if (op->size == 3 && op->key % 2)
+		from[0] = '\0';
+	issue(r);
+	oracle_del_range(&r->o, "main", from, strlen(from), to, strlen(to));
+	err = kv_delete_range(r->db, NULL, from, strlen(from), to, strlen(to), 0);
+	return settle(r, err, false, "delete range", from);
 }
 
 /* Two puts and a delete; one of the puts in another tree if there is one. */
@@ -668,6 +689,8 @@ bool run_op(struct run *r, const struct op *op)
 		return op_gc(r, op);
 	case OP_SNAPSHOT:
 		return op_snapshot(r, op);
+	case OP_RANGE:
+		return op_range(r, op);
 	case OP_CRASH:
 		run_drop(r);
 		return run_open(r);

@@ -34,6 +34,7 @@ enum op_kind {
 	OP_CRASH, /* the process dies, the device lives */
 	OP_GC,	  /* some steps of garbage collection */
 	OP_SNAPSHOT, /* create one, or delete the oldest or the newest */
+	OP_RANGE, /* delete a few neighbours at once, or all there is */
 	OP_NR
 };
 

@@ -386,6 +386,31 @@ static bool has_snapshot(const struct build *b)
 	return b->fault >= IMAGE_SNAPSHOT && b->fault <= IMAGE_TABLE_PINNED;
 }
 
+/* From "a" to the end, or to "B", which stands before it; the cursor at "c". */
+static void add_range(struct build *b)
+{
+	static const char *const part[] = { "a", "B", "c" };
+	u32 i, len[3] = { 1, is(b, IMAGE_RANGE_ORDER) ? 1 : 0, 1 };
+	struct {
+		struct kvf_range_delete rd;
+		char key[1];
+	} row;
+	u8 key[14];
+
+	key[0] = KVF_FOREST_RANGE;
+	kvf_put_be32(key + 1, is(b, IMAGE_RANGE_TREE) ? 99 : KVF_TREE_USER);
+	kvf_put_be64(key + 5, is(b, IMAGE_RANGE_FUTURE) ? 1ull << 40 : 1);
+	for (i = 0; i < (is(b, IMAGE_RANGE_PART) ? 2 : 3); i++) {
+		key[13] = (u8)i;
+		memset(&row, 0, sizeof(row));
+		row.rd.from_len = cpu_to_le16((u16)len[0]);
+		row.rd.to_len = cpu_to_le16((u16)len[1]);
+		row.rd.cursor_len = cpu_to_le16(is(b, IMAGE_RANGE_LENGTHS) && i < 2 ? 2 : (u16)len[2]);
+		row.key[0] = part[i][0];
+		page_add(b, (const char *)key, sizeof(key), 0, &row, (u32)sizeof(row.rd) + len[i]);
+	}
+}
+
 static void build_forest(struct build *b)
 {
 	struct kvf_tree_head h;
@@ -398,6 +423,8 @@ static void build_forest(struct build *b)
 	s.reserved[31] = is(b, IMAGE_SNAPSHOT_ROW);
 	if (has_snapshot(b))
 		page_add(b, "Nmonday", 7, 0, &s, sizeof(s));
+	if (b->fault >= IMAGE_RANGE && b->fault <= IMAGE_RANGE_FUTURE)
+		add_range(b);
 	memset(&h, 0, sizeof(h));
 	h.id = cpu_to_le32(KVF_TREE_OBJECTS);
 	h.root = b->objects;

@@ -95,6 +95,12 @@ enum image_fault {
 	IMAGE_LIST_SHAPE,    /* half an entry */
 	IMAGE_LIST_PINNED,   /* records that the table does not know as pinned */
 	IMAGE_TABLE_PINNED,  /* records that no snapshot has */
+	IMAGE_RANGE,	     /* a pending range delete: good */
+	IMAGE_RANGE_PART,    /* one that lacks its cursor */
+	IMAGE_RANGE_LENGTHS, /* one whose rows say different lengths */
+	IMAGE_RANGE_TREE,    /* one of a tree that is not there */
+	IMAGE_RANGE_ORDER,   /* one that ends before it begins */
+	IMAGE_RANGE_FUTURE,  /* one with an LSN that is not given yet */
 	IMAGE_FAULTS,
 };
 

@@ -147,6 +147,12 @@ static const struct expect expects[] = {
 	{ IMAGE_LIST_SHAPE, KVF_F_list_entry, 0, 0 },
 	{ IMAGE_LIST_PINNED, KVF_F_list_entry, 0, 0 },
 	{ IMAGE_TABLE_PINNED, KVF_F_table_pinned, 0, 0 },
+	{ IMAGE_RANGE, 0, 0, 0 },
+	{ IMAGE_RANGE_PART, KVF_F_forest_range, 0, 0 },
+	{ IMAGE_RANGE_LENGTHS, KVF_F_forest_range, 0, 0 },
+	{ IMAGE_RANGE_TREE, KVF_F_forest_range, 0, 0 },
+	{ IMAGE_RANGE_ORDER, KVF_F_forest_range, 0, 0 },
+	{ IMAGE_RANGE_FUTURE, KVF_F_forest_range, 0, 0 },
 };
 
 static void expect_codes(const struct kvsck_report *rep, int problem, int also, const char *what)

@@ -242,6 +242,22 @@ void oracle_del(struct oracle *o, const char *tree, const void *key, size_t key_
 		key_version(t->keys[i], o->commit, NULL, 0);
 }
 
+void oracle_del_range(struct oracle *o, const char *tree, const void *from, size_t from_len, const void *to,
+		      size_t to_len)
+{
+	struct oracle_tree *t = tree_find(o, tree);
+	uint32_t i, end;
+	bool found;
+
+	if (!t)
+		return;
+	i = from_len ? key_at(t, from, from_len, &found) : 0;
+	end = to_len ? key_at(t, to, to_len, &found) : t->nr;
+	for (; i < end; i++)
+		if (oracle_version(t->keys[i], o->commit))
+			key_version(t->keys[i], o->commit, NULL, 0);
+}
+
 void oracle_tree_drop(struct oracle *o, const char *name)
 {
 	struct oracle_tree *t = tree_find(o, name);

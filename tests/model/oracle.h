@@ -57,6 +57,9 @@ uint64_t oracle_next(struct oracle *o);
 void oracle_put(struct oracle *o, const char *tree, const void *key, size_t key_len, const void *value,
 		size_t len);
 void oracle_del(struct oracle *o, const char *tree, const void *key, size_t key_len);
+/* from <= key < to; no bytes: no bound */
+void oracle_del_range(struct oracle *o, const char *tree, const void *from, size_t from_len, const void *to,
+		      size_t to_len);
 void oracle_tree_create(struct oracle *o, const char *tree); /* nothing when it is there */
 void oracle_tree_drop(struct oracle *o, const char *tree);
 

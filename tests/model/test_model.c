@@ -233,6 +233,37 @@ static bool do_del_run(struct model *m)
 	return true;
 }
 
+/* From a key to one that stands a while behind it; now and then to the end, or from the beginning. */
+static bool do_del_range(struct model *m)
+{
+	unsigned int t = pick_tree(m), i, n = 1 + dice(m, 250);
+	const struct oracle_key *k = NULL;
+	u8 from[KEY_MAX], to[KEY_MAX];
+	size_t from_len = pick_key(m, from), to_len = from_len;
+	int err;
+
+	memcpy(to, from, from_len);
+	for (i = 0; i < n; i++) {
+		k = oracle_above(&m->o, m->o.commit, tree_names[t], to, to_len, true);
+		if (!k)
+			break;
+		memcpy(to, k->key, k->key_len);
+		to_len = k->key_len;
+	}
+	if (!k && dice(m, 4))
+		return true;
+	if (!k || !dice(m, 40))
+		to_len = 0;
+	if (!dice(m, 40))
+		from_len = 0;
+	err = kv_delete_range(m->db, m->tree[t], from_len ? from : NULL, from_len, to, to_len, durability(m));
+	if (err)
+		return bad(m, "delete range", err);
+	oracle_next(&m->o);
+	oracle_del_range(&m->o, tree_names[t], from, from_len, to, to_len);
+	return true;
+}
+
 static bool do_batch(struct model *m)
 {
 	unsigned int i, n = 1 + dice(m, 12), t;
@@ -669,6 +700,8 @@ static bool step(struct model *m)
 		return do_del(m);
 	if (d < 460)
 		return do_del_run(m);
+	if (d < 472)
+		return do_del_range(m);
 	if (d < 540)
 		return do_batch(m);
 	if (d < 570)
