@@ -2,9 +2,9 @@
 /*
  * cmd_del.c - kvs del: named keys, or a range.
  *
- * In an image a range is one change, whatever it holds. Through a mount, and where the file system is short of
- * space, it is deleted in batches, each with a cursor of its own: a cursor frozen over the whole work would
- * keep the space of everything deleted from being used again.
+ * In an image a range is one change, whatever it holds. Through a mount, and where the file system is
+ * short of space, it is deleted in batches, each with a cursor of its own: a cursor frozen over the whole
+ * work would keep the space of everything deleted from being used again.
  */
 #include <inttypes.h>
 #include <stdio.h>
