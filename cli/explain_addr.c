@@ -83,6 +83,8 @@ static const char *roots_name(uint32_t roots)
 		return roots & KVSCK_OF_PREVIOUS ? "live_and_previous" : "live";
 	if (roots & KVSCK_OF_PREVIOUS)
 		return "previous";
+	if (roots & KVSCK_OF_SNAPSHOT)
+		return "snapshot";
 	return roots & KVSCK_OF_BATCH ? "freed" : roots & KVSCK_OF_TABLE ? "unreachable" : "free";
 }
 

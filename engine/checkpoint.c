@@ -50,7 +50,11 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 	if (!r->batch)
 		return -KVE_no_memory;
 	kvp_gate_close(&db->writer);
-	err = at ? 0 : kve_log_pad(db);
+	/* A snapshot's state hides nothing: its leaves are read as they are. */
+	if (db->snap_new && kve_ranges_any(db) && !KVP_BUG("snap-hides-nothing"))
+		err = -KVE_restart;
+	else
+		err = at ? 0 : kve_log_pad(db);
 	if (!err)
 		err = kve_dead_freeze(db);
 	kvp_rwsem_down_write(&db->tree_lock);

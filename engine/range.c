@@ -205,6 +205,16 @@ u32 kve_ranges_pending(struct kv_tree *t)
 	return nr;
 }
 
+bool kve_ranges_any(struct kv_db *db)
+{
+	struct kv_tree *t;
+
+	for (t = kvp_load_acquire(&db->trees); t; t = t->next)
+		if (kve_ranges_pending(t))
+			return true;
+	return false;
+}
+
 void kve_ranges_drop(struct kv_tree *t, bool (*pinned)(struct kv_db *db, u64 from, u64 to))
 {
 	struct kve_range **link = &t->ranges, *r;

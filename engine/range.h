@@ -41,6 +41,7 @@ void kve_range_apply(struct kv_tree *t, struct kve_range *r, u64 lsn);
 void kve_range_done(struct kv_tree *t, struct kve_range *r);
 void kve_ranges_end(struct kv_tree *t);
 u32 kve_ranges_pending(struct kv_tree *t);
+bool kve_ranges_any(struct kv_db *db);
 /* Free what is worked off, has no rows, and is seen by no pinned state. Writer and tree lock exclusive. */
 void kve_ranges_drop(struct kv_tree *t, bool (*pinned)(struct kv_db *db, u64 from, u64 to));
 void kve_ranges_free(struct kv_tree *t);

@@ -54,14 +54,19 @@ static int purge_prepare(struct kv_db *db, struct kv_tree *t, struct kve_frame *
 int kve_range_purge(struct kv_db *db, struct kv_tree *t, struct kve_frame *leaf)
 {
 	const struct kve_range *r;
-	u32 lo, hi;
+	u32 lo, hi, nr = kve_node_nr(leaf->page);
 	int err;
 
 	if (!kve_range_next(t, NULL, KVE_LIVE, leaf->page, &lo, &hi))
 		return 0;
-	err = purge_prepare(db, t, leaf);
+	err = kve_dead_promise(db, nr);
 	if (err)
 		return err;
+	err = purge_prepare(db, t, leaf);
+	if (err) {
+		kve_dead_done(db, nr);
+		return err;
+	}
 	kvp_rwsem_down_write(&db->tree_lock);
 	t->head.gen = db->open_gen;
 	kve_change_begin(leaf);
@@ -74,6 +79,7 @@ int kve_range_purge(struct kv_db *db, struct kv_tree *t, struct kve_frame *leaf)
 	kve_leaf_changed(db, leaf, t->range_lsn);
 	kve_change_end(leaf);
 	kvp_rwsem_up_write(&db->tree_lock);
+	kve_dead_done(db, nr);
 	db->changed = true;
 	db->changed_gen = db->open_gen;
 	return 0;

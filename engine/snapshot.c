@@ -9,9 +9,10 @@
  *
  * Its trees are read like any other, through handles of their own, which nobody can change.
  */
-#include "kve.h"
+#include "range.h"
 
 #define NAME_MAX_BYTES 64u
+#define CREATE_TRIES 100
 
 /* ---- the list: state lock ----------------------------------------------------------------------- */
 
@@ -339,6 +340,10 @@ static int create(struct kv_db *db, const char *name)
 	db->snap_new = NULL;
 	if (!err)
 		return 0;
+	if (err == -KVE_restart) {
+		kvp_free(s);
+		return err;
+	}
 	/* Of a checkpoint that failed a row may be left, for the next one to remove. */
 	s->gone = true;
 	kvp_mutex_lock(&db->state);
@@ -357,9 +362,26 @@ static int mark(struct kv_db *db)
 	return err;
 }
 
+/* -KVE_restart: a range delete is pending, whose leaves still have what it hides. */
+static int create_once(struct kv_db *db, const char *name)
+{
+	int err;
+
+	while (kve_ranges_any(db) && kve_doomed_help(db))
+		;
+	/* No round of GC goes on over it: it would move what the snapshot sees. */
+	kvp_mutex_lock(&db->gc_lock);
+	kvp_mutex_lock(&db->ckpt_lock);
+	kve_gc_stop(db);
+	err = create(db, name);
+	kvp_mutex_unlock(&db->ckpt_lock);
+	kvp_mutex_unlock(&db->gc_lock);
+	return err;
+}
+
 int kv_snapshot_create(kv_db *db, const char *name)
 {
-	int err = kve_enter(db, true);
+	int err = kve_enter(db, true), tries;
 
 	if (!err)
 		err = name_check(db, name);
@@ -369,13 +391,11 @@ int kv_snapshot_create(kv_db *db, const char *name)
 		err = mark(db);
 	if (err)
 		return kve_return(db, err);
-	/* No round of GC goes on over it: it would move what the snapshot sees. */
-	kvp_mutex_lock(&db->gc_lock);
-	kvp_mutex_lock(&db->ckpt_lock);
-	kve_gc_stop(db);
-	err = create(db, name);
-	kvp_mutex_unlock(&db->ckpt_lock);
-	kvp_mutex_unlock(&db->gc_lock);
+	for (tries = 0, err = -KVE_restart; err == -KVE_restart && tries < CREATE_TRIES; tries++)
+		err = create_once(db, name);
+	if (err == -KVE_restart)
+		err = kve_fail(db, KVE_in_use, "a range delete is not worked off; try again, or run "
+			       "'kvs-fsck -n %s'", db->dev->name);
 	return kve_return(db, err);
 }
 

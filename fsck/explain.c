@@ -252,6 +252,9 @@ static int on_entry(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_e
 	struct explain *e = w->arg;
 	int cmp = kvf_key_compare(entry->key, entry->key_len, e->want.p, e->want.len);
 
+	/* deleted, by a range delete that has not come here yet */
+	if (kvsck_hidden(ck, w, entry))
+		return 0;
 	if (cmp < 0)
 		return keep_key(ck, &e->before, &e->before_len, entry);
 	if (cmp > 0)
@@ -413,7 +416,7 @@ static int explain(struct explain *e)
 	before = ck->rep->problems;
 	if (!err && e->found) {
 		ck->hooks = NULL; /* its pages are not on the way */
-		err = kvsck_passes(ck, KVSCK_P(segtab));
+		err = kvsck_passes(ck, KVSCK_P(forest) | KVSCK_P(segtab));
 	}
 	e->x->elsewhere += ck->rep->problems - before;
 	return err;

@@ -167,6 +167,7 @@ enum kvsck_stretch_kind {
 #define KVSCK_OF_LIVE 1u
 #define KVSCK_OF_PREVIOUS 2u
 #define KVSCK_OF_BATCH 4u /* of neither, in a free batch */
+#define KVSCK_OF_SNAPSHOT 16u /* of a snapshot alone */
 #define KVSCK_OF_TABLE 8u /* of none of these, but its blocks are called used; 0: left over */
 
 enum kvsck_fate {

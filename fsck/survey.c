@@ -24,7 +24,7 @@ static int on_page(struct kvsck *ck, const struct kvsck_walk *w, const struct kv
 		o->block = block[i];
 		o->blocks = le32_to_cpu(v->ref->blocks);
 		o->tree = w->tree->id;
-		o->roots = (u8)s->root;
+		o->roots = (u8)(ck->snap ? KVSCK_OF_SNAPSHOT : s->root);
 		o->copy = (u8)i;
 		o->finding = v->finding[i];
 	}

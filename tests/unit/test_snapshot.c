@@ -79,6 +79,22 @@ static void unset(struct history *h, uint32_t i)
 	h->now.salt[i] = 0;
 }
 
+/* A tenth of the keys, in their order, at once. */
+static void unset_range(struct history *h)
+{
+	char from[32], to[32], key[32];
+	uint32_t at = roll(h, 100000), i;
+
+	sprintf(from, "key-%05u", at);
+	sprintf(to, "key-%05u", at + 10000);
+	ok(kv_delete_range(h->v.db, NULL, from, strlen(from), to, strlen(to), 0));
+	for (i = 0; i < KEYS; i++) {
+		key_make(key, i);
+		if (strcmp(key, from) >= 0 && strcmp(key, to) < 0)
+			h->now.salt[i] = 0;
+	}
+}
+
 static void verify_live(struct history *h)
 {
 	char key[32];
@@ -289,6 +305,11 @@ static void any_step(struct history *h)
 		nr = snap_any(h);
 		if (nr < SNAPS)
 			verify_snap(h, nr);
+		break;
+	case 14: case 15:
+		unset_range(h);
+		if (roll(h, 2))
+			snap_create(h);
 		break;
 	default:
 		changes(h, 1 + roll(h, 40));
