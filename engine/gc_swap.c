@@ -16,7 +16,7 @@
 struct step {
 	struct kve_gc *gc;
 	struct kve_frame *leaf[SWAPS]; /* pinned; NULL: nothing to swap */
-	u32 slot[SWAPS];	       /* of the key, once the writer lock is held */
+	u16 slot[SWAPS];	       /* of the key, once the writer lock is held */
 	u32 first, nr;		       /* of the round's records */
 };
 
@@ -58,7 +58,7 @@ static bool cell_make(const struct kve_gc_record *r, const u8 *page, u32 frame, 
 
 /* The slot of the record's key, if that refers to the original still. */
 static bool slot_find(const struct kve_gc *gc, const struct kve_gc_record *r, const u8 *page, u32 frame,
-		      u32 *slot)
+		      u16 *slot)
 {
 	u8 cell[CELL_MAX];
 	const u8 *key;
@@ -66,7 +66,7 @@ static bool slot_find(const struct kve_gc *gc, const struct kve_gc_record *r, co
 	u32 len;
 
 	key = key_of(gc, r, &len);
-	*slot = kve_node_search(page, frame, key, len, &exact);
+	*slot = (u16)kve_node_search(page, frame, key, len, &exact);
 	return exact && cell_make(r, page, frame, *slot, cell, &len);
 }
 

@@ -10,7 +10,7 @@
 #include "tests/unit/volume.h"
 
 #define KEYS 160u
-#define SNAPS 320u
+#define SNAPS 420u
 #define LARGE 3u /* chunks of the longest value */
 
 /* What each key holds: the number of the change that wrote it; 0: nothing. */
@@ -280,7 +280,7 @@ static void any_step(struct history *h)
 {
 	uint32_t nr;
 
-	switch (roll(h, 20)) {
+	switch (roll(h, 24)) {
 	case 0: case 1: case 2: case 3:
 		snap_create(h);
 		break;
@@ -323,7 +323,7 @@ START_TEST(any_order_of_steps)
 
 	begin(&h, _i, no_thread, 5);
 	changes(&h, KEYS);
-	for (i = 0; i < 500; i++) {
+	for (i = 0; i < 1000; i++) {
 		any_step(&h);
 		if (i % 50 == 0)
 			verify_live(&h);
