@@ -82,6 +82,9 @@ void workload_random(struct workload *w, unsigned int geo, u64 seed, unsigned in
 	snprintf(w->text, sizeof(w->text), "--geo %u --seed %llu --ops %u", geo, seed, w->nr);
 	for (i = 0; i < w->nr; i++) {
 		w->ops[i].kind = table[(rnd_next(&state) >> 33) % sizeof(table)];
+		/* Snapshots keep GC from most of the log, and range deletes leave it little. */
+		if (seed % 4 && (w->ops[i].kind == OP_SNAPSHOT || w->ops[i].kind == OP_RANGE))
+			w->ops[i].kind = seed % 4 == 1 ? OP_GC : seed % 4 == 2 ? OP_OVERWRITE : OP_RANGE;
 		w->ops[i].key = (rnd_next(&state) >> 33) % KEYS;
 		w->ops[i].size = (rnd_next(&state) >> 33) % 4;
 	}
