@@ -295,14 +295,15 @@ static void worker_step(struct kv_db *db, bool *more)
 	bool gc = db->gc_wanted;
 
 	db->gc_wanted = false;
-	kvp_mutex_unlock(&db->state);
+	/* Under the lock: whoever helps looks there. */
 	kvp_store(&db->stepping, true);
+	kvp_mutex_unlock(&db->state);
 	if (kvp_load(&db->doomed) && *more && kve_doomed_step(db, more))
 		*more = false;
 	if (gc)
 		gc = kve_gc_background(db);
-	kvp_store(&db->stepping, false);
 	kvp_mutex_lock(&db->state);
+	kvp_store(&db->stepping, false);
 	db->gc_wanted |= gc;
 }
 
@@ -373,12 +374,17 @@ int kve_worker_start(struct kv_db *db)
 
 	if (db->no_thread || db->read_only)
 		return 0;
+	/* Before the worker, which may log at once. */
+	err = kve_log_writer_start(db);
+	if (err)
+		return err;
 	/* It waits for the lock, and so knows that it is the worker. */
 	kvp_mutex_lock(&db->state);
 	err = kvp_thread_start(&db->worker, "kvs-worker", worker, db);
+	db->stop = err != 0;
 	kvp_mutex_unlock(&db->state);
-	if (!err)
-		err = kve_log_writer_start(db);
+	if (err)
+		kve_log_writer_stop(db);
 	return err ? err : kve_cache_reclaim_start(db);
 }
 

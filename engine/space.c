@@ -782,8 +782,9 @@ u32 kve_space_gc_room(struct kv_db *db, u64 checkpoint)
 	kvp_mutex_lock(&sp->lock);
 	segments = sp->host_full ? backed_free(db) : sp->free_nr + growth_left(db);
 	pages = sp->host_full ? 0 : (u64)sp->tree_nr * room;
+	pages -= KVF_MIN(pages, sp->tree_bytes);
 	kvp_mutex_unlock(&sp->lock);
-	checkpoint -= KVF_MIN(checkpoint, pages - KVF_MIN(pages, kvp_load(&sp->tree_bytes)));
+	checkpoint -= KVF_MIN(checkpoint, pages);
 	/* One more: the log's next. */
 	checkpoint = (checkpoint + room - 1) / room + 1;
 	return segments > checkpoint ? (u32)KVF_MIN(segments - checkpoint, 1024ull) : 0;

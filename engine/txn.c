@@ -101,7 +101,7 @@ static bool step_begin(struct kv_db *db)
 	bool mine;
 
 	kvp_mutex_lock(&db->state);
-	mine = !db->stepping;
+	mine = !kvp_load(&db->stepping);
 	kvp_store(&db->stepping, true);
 	kvp_mutex_unlock(&db->state);
 	return mine;

@@ -333,7 +333,7 @@ int main(int argc, char **argv)
 	struct config c = {
 		.jobs = 2,
 		.states = tap_quick() ? 20000 : 0,
-		.seconds = tap_quick() ? 45 : 240,
+		.seconds = tap_quick() ? 45 : 180,
 		.ops = RANDOM_OPS,
 		.second_every = 64,
 		.boundary = REPLAY_ALL,
