@@ -3,36 +3,10 @@
  * cmd_dump.c - kvs dump: all entries as text, 'main' first, then the other trees in order of names.
  * What is damaged is told and left out, and the exit status is 4.
  */
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "kvs.h"
-
-struct names {
-	char (*name)[65];
-	size_t nr;
-	bool failed;
-};
-
-static int add_name(void *arg, const char *name, uint64_t count)
-{
-	struct names *t = arg;
-	void *p;
-
-	(void)count;
-	if (!strcmp(name, "main"))
-		return 0;
-	p = reallocarray(t->name, t->nr + 1, sizeof(*t->name));
-	if (!p) {
-		t->failed = true;
-		return 1;
-	}
-	t->name = p;
-	strncpy(t->name[t->nr], name, 64);
-	t->name[t->nr++][64] = 0;
-	return 0;
-}
 
 static int dump_json(struct kvs *k, const char *name, kv_tree *tree, struct progress *p,
 		     uint64_t *entries)
@@ -75,7 +49,7 @@ static int dump_all(struct kvs *k, struct progress *p)
 {
 	struct names t = { 0 };
 	uint64_t entries = 0, count = 1;
-	int rc = EXIT_OK, err = kvs_tree_list(k, add_name, &t);
+	int rc = EXIT_OK, err = kvs_tree_list(k, names_add, &t);
 	bool going = true;
 	size_t i;
 
@@ -97,7 +71,7 @@ static int dump_all(struct kvs *k, struct progress *p)
 		going = go_on(&rc,
 			      err ? kvs_fail(k, err) : dump_tree(k, t.name[i], tree, p, &entries));
 	}
-	free(t.name);
+	names_free(&t);
 	return rc;
 }
 

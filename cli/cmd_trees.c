@@ -8,20 +8,35 @@
 #include "kvs.h"
 
 struct listing {
+	struct kvs *k;
 	bool json;
 	int nr;
 };
 
+/* The snapshot that a tree of the present state is a clone of; "": none, or nobody can tell. */
+static void origin_of(const struct listing *l, const char *name, kv_tree_origin_info *info)
+{
+	if (l->k->at || l->k->ops != &volume_engine || kv_tree_origin(l->k->db, name, info))
+		info->snapshot[0] = '\0';
+}
+
 static int list_one(void *arg, const char *name, uint64_t count)
 {
 	struct listing *l = arg;
+	kv_tree_origin_info info;
 
+	origin_of(l, name, &info);
 	if (l->json) {
 		out_text(l->nr ? ",\n  {\"tree\": " : "[\n  {\"tree\": ");
 		out_json_string(name, strlen(name));
-		out_fmt(", \"count\": %" PRIu64 "}", count);
+		out_fmt(", \"count\": %" PRIu64, count);
+		if (info.snapshot[0]) {
+			out_text(", \"origin\": ");
+			out_json_string(info.snapshot, strlen(info.snapshot));
+		}
+		out_text("}");
 	} else {
-		out_fmt("%s\t%" PRIu64, name, count);
+		out_fmt("%s\t%" PRIu64 "%s%s", name, count, info.snapshot[0] ? "\t" : "", info.snapshot);
 		out_line();
 	}
 	l->nr++;
@@ -30,7 +45,7 @@ static int list_one(void *arg, const char *name, uint64_t count)
 
 static int list(struct kvs *k)
 {
-	struct listing l = { .json = k->json };
+	struct listing l = { .k = k, .json = k->json };
 	int err = kvs_tree_list(k, list_one, &l);
 
 	if (k->json) {

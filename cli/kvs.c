@@ -75,20 +75,47 @@ const struct kvs_command kvs_commands[] = {
 	{ "map", "Volumes", "IMAGE", COMMON | OPT_BIT(OUTPUT) | OPT_BIT(HTML), 0, 0,
 	  cmd_map, "draw the segments: what they hold, and which GC empties next",
 	  "A cell for each segment, as of the last checkpoint.\n" },
-	{ "snap", "Whole volumes", "IMAGE [create|delete NAME]", COMMON | OPT_BIT(OUTPUT), 0, 2,
-	  cmd_snap, "list snapshots, or create or delete one",
+	{ "snap", "Whole volumes", "IMAGE [create|delete|rollback NAME]", COMMON | OPT_BIT(OUTPUT) |
+	  OPT_BIT(FORCE), 0, 2, cmd_snap, "list snapshots, or create or delete one, or go back to it",
 	  "A snapshot keeps the whole volume as it is, for --at of the verbs that read. It costs space only\n"
 	  "for what changes afterwards. The list has, separated by tabs: name, time, generation, and the\n"
-	  "bytes that deleting that one alone would free.\n" },
+	  "bytes that deleting that one alone would free. 'rollback' undoes all that came after it; if\n"
+	  "later snapshots are part of that, it needs --force.\n" },
+	{ "clone", "Whole volumes", "IMAGE SNAP TREE NEW", COMMON, 3, 3,
+	  cmd_clone, "make a writable tree that begins as one of a snapshot",
+	  "It takes no space but for what changes in it, and is a tree like any other. SNAP cannot be\n"
+	  "deleted while there is a clone of it: 'kvs trees' names them, and drops them.\n" },
+	{ "diff", "Whole volumes", "IMAGE SNAP1 [SNAP2]", COMMON | KEYED | VALUED | OPT_BIT(KEYS) |
+	  OPT_BIT(OUTPUT), 1, 2,
+	  cmd_diff, "print what differs between two snapshots",
+	  "Without SNAP2: between SNAP1 and the state now. A line has, separated by tabs: '+' (only in the\n"
+	  "second), '-' (only in the first) or '~' (in both, with other values), tree, key, value; '~' has\n"
+	  "both values. The exit status is 0 whether or not anything differs.\n" },
+	{ "send", "Whole volumes", "IMAGE --snap NAME [--base NAME]", COMMON | OPT_BIT(SNAP) | OPT_BIT(BASE) |
+	  OPT_BIT(RESUME), 0, 0,
+	  cmd_send, "write a snapshot to standard output, for 'kvs receive'",
+	  "With --base only what has changed since that snapshot. The target prints a TOKEN when a stream\n"
+	  "ends too early; --resume TOKEN, instead of --snap, sends the rest.\n" },
+	{ "receive", "Whole volumes", "IMAGE [FILE|-]", COMMON | OPT_BIT(ABORT) | OPT_BIT(TOKEN), 0, 1,
+	  cmd_receive, "make IMAGE what a stream of 'kvs send' says",
+	  "Everything is checked before it is believed. At the end there is a snapshot of the same name,\n"
+	  "which the next increment goes on from. A stream that was cut can be gone on with: see 'send'.\n"
+	  "A new IMAGE is created.\n" },
 	{ "create", "Volumes", "IMAGE", COMMON | OPT_BIT(SIZE) | OPT_BIT(BLOCK) | OPT_BIT(SEGMENT) |
 	  OPT_BIT(FRAME) | OPT_BIT(WINDOW) | OPT_BIT(LABEL) | OPT_BIT(UUID) | OPT_BIT(FORCE), 0, 0,
 	  cmd_create, "make an empty volume in a file or on a device",
 	  "A volume or foreign data that is there is never overwritten without --force. BYTES may end in\n"
 	  "K, M, G or T.\n" },
+	{ "resize", "Volumes", "IMAGE [SIZE]", COMMON | OPT_BIT(MIN) | OPT_BIT(GROW), 0, 1,
+	  cmd_resize, "make the volume shorter or longer, or print the least size",
+	  "One of SIZE, --min (prints the least SIZE, in bytes) and --grow. What stands beyond SIZE moves,\n"
+	  "then the file is cut; an image never grows beyond SIZE again. SIZE may end in K, M, G or T.\n"
+	  "Control-C ends it at any time, and leaves the volume as long as it was.\n" },
 	{ "trees", "Volumes", "IMAGE", COMMON | OPT_BIT(DROP) | OPT_BIT(FORCE) | OPT_BIT(NO_SYNC) |
 	  OPT_BIT(OUTPUT) | OPT_BIT(AT), 0, 0,
 	  cmd_trees, "list the trees with their counts, or drop one",
-	  "Prints name, tab, number of entries. --drop asks first when a terminal is there to answer.\n" },
+	  "Prints name, tab, number of entries; of a clone another tab and its snapshot. --drop asks first\n"
+	  "when a terminal is there to answer.\n" },
 	{ "mount", "Volumes", "IMAGE DIR", OPT_BIT(OPTIONS) | OPT_BIT(FOREGROUND) | COMMON, 1, 1,
 	  cmd_mount, "show the volume as a file system (FUSE)",
 	  "A file for each key, a directory for each tree. -o LIST: ro, uid=, gid=, fmode=, dmode=,\n"
@@ -163,8 +190,10 @@ static void free_run(struct kvs *k)
 static int image_only(const struct kvs *k)
 {
 	bool needs = k->cmd->run == cmd_check || k->cmd->run == cmd_create ||
+		     k->cmd->run == cmd_clone || k->cmd->run == cmd_diff ||
 		     k->cmd->run == cmd_explain || k->cmd->run == cmd_gc || k->cmd->run == cmd_map ||
-		     k->cmd->run == cmd_mount || k->cmd->run == cmd_snap || kvs_given(k, OPT_BIT(AT));
+		     k->cmd->run == cmd_mount || k->cmd->run == cmd_resize || k->cmd->run == cmd_snap ||
+		     k->cmd->run == cmd_send || k->cmd->run == cmd_receive || kvs_given(k, OPT_BIT(AT));
 
 	if (!needs || !volume_mount_dir(k->image))
 		return -1;

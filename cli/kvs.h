@@ -140,6 +140,11 @@ void out_rows(bool json, const struct row *rows, size_t rows_nr, const void *rec
 	x(FORMAT,    "format",	  0,   "FORMAT", "ndjson (default) or bdb (as db_dump, mdb_dump)") \
 	x(OUTPUT,    "output",	  'o', "FORMAT", "text (default) or json") \
 	x(AT,	     "at",	  0,   "SNAP",	"the state that the snapshot SNAP keeps") \
+	x(SNAP,	     "snap",	  0,   "NAME",	"the snapshot that is sent") \
+	x(BASE,	     "base",	  0,   "NAME",	"an older one, that the target has") \
+	x(RESUME,    "resume",	  0,   "TOKEN",	"go on with a stream that was cut") \
+	x(ABORT,     "abort",	  0,   NULL,	"take back what was received in part") \
+	x(TOKEN,     "token",	  0,   NULL,	"print the token of what was received in part") \
 	x(DROP,	     "drop",	  0,   "NAME",	"remove the tree NAME and all that is in it") \
 	x(SIZE,	     "size",	  0,   "BYTES",	"the volume never grows beyond BYTES") \
 	x(BLOCK,     "block",	  0,   "BYTES",	"unit of I/O, 512 to 4096") \
@@ -148,7 +153,9 @@ void out_rows(bool json, const struct row *rows, size_t rows_nr, const void *rec
 	x(WINDOW,    "window",	  0,   "BYTES",	"mapped end of the log; 1: none") \
 	x(LABEL,     "label",	  0,   "TEXT",	"name of the volume, up to 32 bytes") \
 	x(UUID,	     "uuid",	  0,   "UUID",	"identity of the volume instead of a random one") \
-	x(FORCE,     "force",	  'f', NULL,	"do not ask; 'create': overwrite what is there") \
+	x(MIN,	     "min",	  0,   NULL,	"the least size that the volume can have") \
+	x(GROW,	     "grow",	  0,   NULL,	"as large as it may be: no limit, or all of the device") \
+	x(FORCE,     "force",	  'f', NULL,	"do not ask; overwrite what is there, or later snapshots") \
 	x(NO_SYNC,   "no-sync",	  0,   NULL,	"do not sync after the changes") \
 	x(ADDR,	     "addr",	  0,   "OFFSET", "the byte OFFSET of the volume instead of a key") \
 	x(ALL,	     "all",	  0,   NULL,	"all chunks of a large value") \
@@ -196,6 +203,7 @@ struct kvs {
 	const char *tree_name; /* NULL: main */
 	const char *drop;
 	const char *at; /* NULL: the state now */
+	const char *snap, *base, *resume; /* of send */
 	const char *mount_options, *html;
 	uint64_t addr;
 	bool json, bdb;
@@ -247,8 +255,13 @@ int cmd_check(struct kvs *k);
 int cmd_explain(struct kvs *k);
 int cmd_gc(struct kvs *k);
 int cmd_map(struct kvs *k);
+int cmd_resize(struct kvs *k);
 int cmd_mount(struct kvs *k);
 int cmd_snap(struct kvs *k);
+int cmd_clone(struct kvs *k);
+int cmd_diff(struct kvs *k);
+int cmd_send(struct kvs *k);
+int cmd_receive(struct kvs *k);
 
 /* ---- the session with the volume (session.c) ----------------------------------------------- */
 
@@ -277,6 +290,8 @@ int kvs_say(struct kvs *k, int code, const char *fmt, ...) __attribute__((format
 int kvs_complain(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Decodes argument i as a key, or says why not. */
 int kvs_key_arg(struct kvs *k, int i, struct bytes *key);
+/* The state that a snapshot keeps, or says that there is none. Exit code. */
+int kvs_snapshot(struct kvs *k, const char *name, kv_read **out);
 int kvs_no_key(struct kvs *k, const struct bytes *key);
 int kvs_no_memory(void);
 /* Longest value or batch held in memory; longer ones stream. A sixteenth of the cache, at most 1 MiB. */
@@ -324,6 +339,21 @@ int value_each(const struct value *v, void (*fn)(void *arg, const uint8_t *p, si
 /* Reads it all, so that damage shows before the first byte is printed. */
 int value_utf8(const struct value *v, struct utf8 *u);
 
+/* Are the bytes equal? KV_E_*. */
+int value_same(const struct value *a, const struct value *b, bool *same);
+
+/* Names of trees, each once, in order, but for 'main' (names.c). Zero it to begin. */
+struct names {
+	char (*name)[65];
+	size_t nr;
+	bool failed; /* out of memory */
+};
+/* For kvs_tree_list() and kv_read_trees(). */
+int names_add(void *arg, const char *name, uint64_t count);
+void names_free(struct names *t);
+
+/* ,"NAME":"..." or ,"NAME_b64":"...", as u, that of the value, tells. KV_E_*. */
+int ndjson_value(const char *name, const struct value *v, const struct utf8 *u);
 /* One line of NDJSON. tree NULL: main. KV_E_* when the value cannot be read; nothing printed then. */
 int ndjson_write(const char *tree, const void *key, size_t key_len, const struct value *v);
 

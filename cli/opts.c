@@ -205,6 +205,15 @@ static int set_option(struct kvs *k, int o, const char *value)
 	case OPT_AT:
 		k->at = value;
 		break;
+	case OPT_SNAP:
+		k->snap = value;
+		break;
+	case OPT_BASE:
+		k->base = value;
+		break;
+	case OPT_RESUME:
+		k->resume = value;
+		break;
 	case OPT_DROP:
 		k->drop = value;
 		break;

@@ -239,15 +239,24 @@ int kvs_tree_list(struct kvs *k, int (*fn)(void *arg, const char *name, uint64_t
 	return k->read ? kv_read_trees(k->read, fn, arg) : k->ops->tree_list(k->db, fn, arg);
 }
 
+int kvs_snapshot(struct kvs *k, const char *name, kv_read **out)
+{
+	int err = kv_snapshot_read(k->db, name, out);
+
+	if (err)
+		*out = NULL;
+	if (err == KV_E_NOTFOUND)
+		return kvs_say(k, EXIT_NO, "no snapshot '%s'; 'kvs snap %s' lists them", name, k->image);
+	return err ? kvs_fail(k, err) : EXIT_OK;
+}
+
 /* --at and --tree. Exit code. */
 static int state_open(struct kvs *k, unsigned int flags)
 {
-	int err = k->at ? kv_snapshot_read(k->db, k->at, &k->read) : 0;
+	int err, rc = k->at ? kvs_snapshot(k, k->at, &k->read) : EXIT_OK;
 
-	if (err == KV_E_NOTFOUND)
-		return kvs_say(k, EXIT_NO, "no snapshot '%s'; 'kvs snap %s' lists them", k->at, k->image);
-	if (err)
-		return kvs_fail(k, err);
+	if (rc)
+		return rc;
 	if (!k->tree_name && !k->read)
 		return EXIT_OK;
 	err = kvs_tree(k, k->tree_name ? k->tree_name : "main",

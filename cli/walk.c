@@ -206,11 +206,26 @@ static void put_stream(void *arg, const uint8_t *p, size_t n)
 	enc_stream_put(arg, p, n);
 }
 
-int ndjson_write(const char *tree, const void *key, size_t key_len, const struct value *v)
+int ndjson_value(const char *name, const struct value *v, const struct utf8 *u)
 {
 	struct enc_stream s = { .mode = ENC_BASE64 };
-	struct utf8 value_u;
-	int err = value_utf8(v, &value_u);
+	int err;
+
+	out_fmt(",\"%s%s\":\"", name, utf8_whole(u) ? "" : "_b64");
+	if (utf8_whole(u)) {
+		err = value_each(v, put_json, NULL);
+	} else {
+		err = value_each(v, put_stream, &s);
+		enc_stream_end(&s);
+	}
+	out_text("\"");
+	return err;
+}
+
+int ndjson_write(const char *tree, const void *key, size_t key_len, const struct value *v)
+{
+	struct utf8 u;
+	int err = value_utf8(v, &u);
 
 	if (err)
 		return err;
@@ -221,15 +236,49 @@ int ndjson_write(const char *tree, const void *key, size_t key_len, const struct
 		out_text(",");
 	}
 	out_json_key(key, key_len);
-	if (utf8_whole(&value_u)) {
-		out_text(",\"value\":\"");
-		err = value_each(v, put_json, NULL);
-	} else {
-		out_text(",\"value_b64\":\"");
-		err = value_each(v, put_stream, &s);
-		enc_stream_end(&s);
-	}
-	out_text("\"}");
+	err = ndjson_value("value", v, &u);
+	out_text("}");
 	out_line();
+	return err;
+}
+
+/* Both are streamed: from readers that are open, in pieces. */
+static int streams_same(const struct value *a, kv_reader *ra, kv_reader *rb, bool *same)
+{
+	static uint8_t buf[2][64 << 10];
+	size_t got[2];
+	int err;
+
+	do {
+		err = a->k->ops->reader_read(ra, buf[0], sizeof(buf[0]), &got[0]);
+		if (!err)
+			err = a->k->ops->reader_read(rb, buf[1], sizeof(buf[1]), &got[1]);
+		*same = !err && got[0] == got[1] && !memcmp(buf[0], buf[1], got[0]);
+	} while (*same && got[0]);
+	return err;
+}
+
+int value_same(const struct value *a, const struct value *b, bool *same)
+{
+	kv_reader *ra, *rb;
+	uint64_t len;
+	int err;
+
+	*same = a->len == b->len;
+	if (!*same || !a->len)
+		return 0;
+	if (a->p && b->p) {
+		*same = !memcmp(a->p, b->p, a->len);
+		return 0;
+	}
+	err = a->k->ops->cursor_reader(a->c, &ra, &len);
+	if (err)
+		return err;
+	err = b->k->ops->cursor_reader(b->c, &rb, &len);
+	if (!err) {
+		err = streams_same(a, ra, rb, same);
+		a->k->ops->reader_close(rb);
+	}
+	a->k->ops->reader_close(ra);
 	return err;
 }

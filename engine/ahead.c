@@ -120,7 +120,8 @@ bool kve_ahead_due(const struct kve_scan_at *at)
 	return at->streak >= STREAK;
 }
 
-void kve_ahead_read(struct kv_db *db, u32 tree, struct kve_scan_at *at, const u8 *page, u32 end)
+void kve_ahead_read(struct kv_db *db, const struct kv_tree *t, struct kve_scan_at *at, const u8 *page,
+		    u32 end)
 {
 	struct kve_ahead *a = at->ahead;
 	u32 frame = db->geo.frame, i, bytes;
@@ -143,7 +144,7 @@ void kve_ahead_read(struct kv_db *db, u32 tree, struct kve_scan_at *at, const u8
 		a->want[i].out = a->buf + a->value[i].at;
 		key += a->want[i].key_len;
 	}
-	kve_values_read(db, tree, a->want, a->nr, false);
+	kve_values_read(db, t, a->want, a->nr, false);
 	for (i = 0; i < a->nr; i++)
 		a->value[a->want[i].item].good = !a->want[i].err;
 	a->next = 0;

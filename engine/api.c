@@ -42,7 +42,7 @@ struct kv_tree *kve_tree_of(struct kv_db *db, kv_tree *t)
 
 #define TREE_NAME_NEW 64u /* longest name of a new tree */
 
-static int name_check(struct kv_db *db, const char *name, bool create)
+int kve_tree_name_check(struct kv_db *db, const char *name, bool create)
 {
 	size_t len = strlen(name);
 	u32 most = KVF_MIN(create ? TREE_NAME_NEW : KVF_TREE_NAME_MAX,
@@ -90,7 +90,7 @@ int kv_tree_open(kv_db *db, const char *name, uint32_t flags, kv_tree **out)
 		return kve_return(db, err);
 	if (!name)
 		name = KVF_TREE_DEFAULT_NAME;
-	err = name_check(db, name, flags & KV_TREE_CREATE);
+	err = kve_tree_name_check(db, name, flags & KV_TREE_CREATE);
 	if (!err) {
 		*out = kve_tree_find(db, name);
 		if (*out && (flags & KV_TREE_NEW))
@@ -123,7 +123,7 @@ int kv_tree_drop(kv_db *db, const char *name)
 	if (!name)
 		name = KVF_TREE_DEFAULT_NAME;
 	if (!err)
-		err = name_check(db, name, false);
+		err = kve_tree_name_check(db, name, false);
 	if (!err && kve_tree_find(db, name) == db->main)
 		err = kve_fail(db, KVE_bad_name, "'%s' always exists", name);
 	if (!err) {
@@ -312,7 +312,7 @@ static int entry_value(struct kv_db *db, struct kv_tree *t, u64 gen, const void 
 		return kve_fail(db, KVE_corrupt_value, "%s", kvf_finding_text(KVF_F_value_poison));
 	switch (e->flags & KVF_CELL_KIND) {
 	case KVF_CELL_REF:
-		return kve_value_get(db, t->id, &e->ref, key, key_len, buf, true);
+		return kve_value_get(db, t, &e->ref, key, key_len, buf, true);
 	case KVF_CELL_OBJECT:
 		return kve_object_read(t, gen, &e->object, 0, buf, (size_t)e->value_len);
 	default:

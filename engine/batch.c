@@ -38,22 +38,11 @@ int kv_batch_new(kv_db *db, kv_batch **out)
 
 static int grow(struct kv_batch *b, u64 bytes)
 {
-	struct item *items;
 	u64 room;
 	u8 *buf;
-	u32 cap;
 
-	if (b->nr == b->cap) {
-		cap = b->cap * 2 + 16;
-		items = kvp_alloc_array(cap, sizeof(*items), 0);
-		if (!items)
-			return -KVE_no_memory;
-		if (b->nr)
-			memcpy(items, b->items, b->nr * sizeof(*items));
-		kvp_free(b->items);
-		b->items = items;
-		b->cap = cap;
-	}
+	if (kvp_array_room(&b->items, &b->cap, b->nr, b->nr + 1, sizeof(*b->items)))
+		return -KVE_no_memory;
 	if (b->room - b->used >= bytes)
 		return 0;
 	room = KVF_MAX(b->used + bytes, b->room * 2 + 4096);

@@ -283,20 +283,26 @@ void kve_cache_shrink(struct kv_db *db, u32 count)
 	evict_round(db, limit > count ? limit - count : 0);
 }
 
-void kve_tree_evict(struct kv_db *db, struct kv_tree *t)
+void kve_tree_evict_locked(struct kv_db *db, struct kv_tree *t)
 {
 	struct kve_frame *f;
 	u32 i;
 
-	kvp_rwsem_down_write(&db->tree_lock);
 	while ((f = t->head.root)) {
 		while (f->kids_nr) {
 			for (i = 0; !f->kids[i]; i++)
 				;
 			f = f->kids[i];
 		}
+		KVP_ASSERT(!f->dirty && !f->shadow && f->refs == 1);
 		evict(db, f);
 	}
+}
+
+void kve_tree_evict(struct kv_db *db, struct kv_tree *t)
+{
+	kvp_rwsem_down_write(&db->tree_lock);
+	kve_tree_evict_locked(db, t);
 	kvp_rwsem_up_write(&db->tree_lock);
 }
 
@@ -421,6 +427,8 @@ int kve_page_read(struct kv_db *db, u32 tree, const char *name, const struct kvf
 static int frame_adopt(struct kv_db *db, struct kv_tree *tree, const struct kvf_ref *ref, struct kve_frame *f)
 {
 	kvp_store(&f->level, ((struct kvf_page *)f->page)->level);
+	/* A page that the clone shares is written as its own, if it is. */
+	((struct kvf_page *)f->page)->tree = cpu_to_le32(tree->id);
 	f->tree = tree;
 	f->ref = *ref;
 	/* It was evicted without shadows: its image serves every generation that can reach it. */
@@ -440,7 +448,7 @@ int kve_page_load(struct kv_db *db, struct kv_tree *tree, const struct kvf_ref *
 	if (!f)
 		return -KVE_no_memory;
 	kvp_add(&db->cache.misses, 1u);
-	err = kve_page_read(db, tree->id, tree->name, ref, level, f->page);
+	err = kve_page_read(db, kve_page_owner(tree, ref), tree->name, ref, level, f->page);
 	if (!err)
 		err = frame_adopt(db, tree, ref, f);
 	if (err) {
@@ -454,7 +462,8 @@ int kve_page_load(struct kv_db *db, struct kv_tree *tree, const struct kvf_ref *
 static int want_verify(struct kv_db *db, struct kv_tree *tree, struct kve_page_want *w)
 {
 	const struct kvf_ref *ref = &w->need.ref;
-	int err = copy_verify(db, tree->id, ref, w->need.level, le64_to_cpu(ref->block0), w->frame->page);
+	int err = copy_verify(db, kve_page_owner(tree, ref), ref, w->need.level, le64_to_cpu(ref->block0),
+			      w->frame->page);
 
 	if (err)
 		return err;

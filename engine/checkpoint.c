@@ -40,6 +40,21 @@ static void batch_append(struct kv_db *db, struct kve_free_batch *b)
 	*link = b;
 }
 
+/* Rolling back has closed it already, from before a checkpoint until after the next. */
+static void writers_stop(struct kv_db *db) KVP_ACQUIRE(db->writer) KVP_NO_LOCK_ANALYSIS;
+static void writers_stop(struct kv_db *db)
+{
+	if (!db->alone)
+		kvp_gate_close(&db->writer);
+}
+
+static void writers_go(struct kv_db *db) KVP_RELEASE(db->writer) KVP_NO_LOCK_ANALYSIS;
+static void writers_go(struct kv_db *db)
+{
+	if (!db->alone)
+		kvp_gate_open(&db->writer);
+}
+
 /* The instant that all of the checkpoint shows. */
 static int round_freeze(struct round *r, const struct kve_logpos *at)
 {
@@ -49,7 +64,7 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 	r->batch = kvp_alloc(sizeof(*r->batch), KVP_ZERO);
 	if (!r->batch)
 		return -KVE_no_memory;
-	kvp_gate_close(&db->writer);
+	writers_stop(db);
 	/* A snapshot's state hides nothing: its leaves are read as they are. */
 	if (db->snap_new && kve_ranges_any(db))
 		err = -KVE_restart;
@@ -62,7 +77,7 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 		err = kve_zombies_reap(db, &db->space.open);
 	kvp_rwsem_up_write(&db->tree_lock);
 	if (err) {
-		kvp_gate_open(&db->writer);
+		writers_go(db);
 		kvp_free(r->batch);
 		return err;
 	}
@@ -94,7 +109,7 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 	kvp_store(&db->last_ckpt_pos, 0ull);
 	if (kvp_load(&db->pace_at) != KVE_LIVE)
 		kvp_store(&db->pace_at, 0ull);
-	kvp_gate_open(&db->writer);
+	writers_go(db);
 	return 0;
 }
 
@@ -127,6 +142,8 @@ static int round_trees(struct round *r)
 	if (KVP_BUG("range-cursor-late"))
 		kve_ranges_freeze(db);
 	if (!err)
+		err = kve_emptying_system(db, db->forest);
+	if (!err)
 		err = kve_forest_write(db, r->gen);
 	if (!err)
 		err = kve_pageout_tree(r->po, db->forest, false, &r->sb.forest);
@@ -143,6 +160,8 @@ static int round_table(struct round *r)
 	err = kve_deadlist_write(db, r->batch);
 	if (!err)
 		err = kve_space_reap(db, r->pos.lsn, &r->batch->list);
+	if (!err)
+		err = kve_emptying_system(db, db->segtab);
 	if (!err)
 		err = kve_segtab_write(db, r->batch, r->gen);
 	if (!err)
@@ -167,10 +186,17 @@ static int round_super(struct round *r, bool clean)
 	sb->prev_generation = db->sb.generation;
 	sb->prev_forest = db->sb.forest;
 	sb->prev_segtab = db->sb.segtab;
+	/* The log goes on from here: it must never be replayed over what was before. */
+	if (db->rolled) {
+		sb->prev_generation = cpu_to_le64(0);
+		memset(&sb->prev_forest, 0, sizeof(sb->prev_forest));
+		memset(&sb->prev_segtab, 0, sizeof(sb->prev_segtab));
+	}
 	/* The state before this one stays intact, unless there was none, or space is short. */
 	sb->oldest_intact = db->sb.generation && !r->pressed ? db->sb.generation : cpu_to_le64(r->gen);
 	sb->generation = cpu_to_le64(r->gen);
 	sb->segments = cpu_to_le64(db->space.listed);
+	sb->bytes_max = cpu_to_le64(kvp_load(&db->bytes_max));
 	sb->replay_lsn = cpu_to_le64(r->pos.lsn);
 	sb->replay_segment = cpu_to_le32(r->pos.segment);
 	sb->replay_segment_gen = cpu_to_le32(r->pos.gen);
@@ -185,6 +211,7 @@ static int round_super(struct round *r, bool clean)
 	memcpy(sb->errors, db->sb.errors, sizeof(sb->errors));
 	sb->errors_nr = db->sb.errors_nr;
 	kvp_mutex_unlock(&db->state);
+	db->segments_before = le64_to_cpu(db->sb.segments);
 	return kve_super_write(db, sb);
 }
 
@@ -194,7 +221,7 @@ static void round_end(struct round *r, int err)
 
 	if (r->po)
 		kve_pageout_free(r->po);
-	kvp_gate_close(&db->writer);
+	writers_stop(db);
 	kvp_rwsem_down_write(&db->tree_lock);
 	db->ckpt_gen = 0;
 	db->ckpt_frees = NULL;
@@ -204,7 +231,7 @@ static void round_end(struct round *r, int err)
 	kve_snapshot_settle(db, r->gen, err, &r->sb.forest);
 	if (err)
 		db->changed = true;
-	kvp_gate_open(&db->writer);
+	writers_go(db);
 }
 
 static int round_steps(struct round *r, const struct kve_logpos *at, bool clean)
@@ -213,7 +240,7 @@ static int round_steps(struct round *r, const struct kve_logpos *at, bool clean)
 	int err;
 
 	kve_readers_expire(db);
-	r->pressed = kve_space_pressed(db);
+	r->pressed = kve_space_pressed(db) || (db->rolled && !KVP_BUG("rollback-old-intact"));
 	err = round_freeze(r, at);
 	if (err)
 		return err;
@@ -258,6 +285,9 @@ int kve_checkpoint_locked(struct kv_db *db, const struct kve_logpos *at, bool cl
 	if (kve_space_is_host_full(db))
 		kve_space_reserve(db);
 	full = kve_space_is_host_full(db);
+	/* Replay may still need what the log of the last state names. */
+	if (!at)
+		kve_tail_drop(db);
 	err = round_run(db, at, clean);
 	/* The file system is full: once more, with what is backed already. Or it was full, and is no more. */
 	if (err == -KVE_no_space && db->dev->growable) {
@@ -269,6 +299,7 @@ int kve_checkpoint_locked(struct kv_db *db, const struct kve_logpos *at, bool cl
 	if (!err) {
 		kvp_add(&db->checkpoints, 1u);
 		kve_space_trim(db);
+		err = kve_tail_cut(db);
 	}
 	return err;
 }
@@ -420,8 +451,13 @@ void kve_worker_resume(struct kv_db *db)
 	kvp_mutex_unlock(&db->state);
 }
 
-void kve_doom(struct kv_db *db)
+void kve_doom(struct kv_db *db, u64 bytes)
 {
+	if (bytes) {
+		kvp_mutex_lock(&db->space.lock);
+		kvp_store(&db->space.doomed_bytes, db->space.doomed_bytes + bytes);
+		kvp_mutex_unlock(&db->space.lock);
+	}
 	kvp_mutex_lock(&db->state);
 	kvp_store(&db->doomed, true);
 	kvp_cond_broadcast(&db->wake);

@@ -5,31 +5,9 @@
  * A cursor copies the leaf that it stands in, so that stepping within it needs no lock; the next leaf is
  * found through the fences. Every step is bounded by the cursor's range.
  */
-#include "kve.h"
+#include "cursor.h"
 
 #define LEAVES_RUN 8 /* enough to know a long scan */
-
-struct kv_cursor {
-	struct kv_db *db;
-	struct kv_tree *tree;
-	struct kv_read *read;
-	bool own_read;
-	u8 *page; /* copy of the leaf */
-	bool valid;
-	bool damaged; /* a leaf could not be read; resume is where the next one begins */
-	u32 resume_len;
-	u32 nr, slot;
-	bool from_inside, to_inside; /* all keys of the page are on the right side of the bound */
-	u32 prefix_len;		     /* bytes of key that all keys of the page share */
-	u8 *key; /* of the position */
-	u32 key_len;
-	u8 *from, *to;
-	u32 from_len, to_len;
-	u8 *value;
-	size_t value_cap;
-	struct kve_scan_at scan; /* separated values that are asked for */
-	int run; /* leaves passed in one direction, below 0: downwards */
-};
 
 int kv_cursor_open(kv_db *db, kv_read *r, kv_tree *tree, kv_cursor **out)
 {
@@ -54,6 +32,7 @@ int kve_cursor_open(struct kv_db *db, kv_read *r, kv_tree *tree, kv_cursor **out
 	if (!c)
 		return kve_return(db, -KVE_no_memory);
 	c->db = db;
+	c->frame = db->geo.frame;
 	c->tree = kve_read_tree(db, r, tree);
 	c->read = r;
 	c->page = kvp_iobuf_alloc(db->geo.frame);
@@ -83,7 +62,8 @@ void kv_cursor_close(kv_cursor *c)
 	c->read->uses--;
 	if (c->own_read)
 		kve_read_end(c->read);
-	kvp_iobuf_free(c->page, c->db->geo.frame);
+	kve_values_unpin(c->db, &c->pin);
+	kvp_iobuf_free(c->page, c->frame);
 	kvp_free(c->key);
 	kvp_free(c->value);
 	kve_ahead_free(c->scan.ahead);
@@ -117,19 +97,54 @@ static int leaves_ahead(int run)
 	return run < 0 ? -n : n;
 }
 
+/*
+ * While the entries of one leaf are handed out the next one is on its way into the processor's cache, a few
+ * lines with each step. How much of that is in use nobody has looked at: as much as in this one. All this is
+ * advice, for whatever the frame is by then.
+ */
+static void beside_begin(kv_cursor *c)
+{
+	u32 low = (u32)(sizeof(struct kvf_page) + c->nr * sizeof(struct kvf_slot));
+	u32 heap = le32_to_cpu(((struct kvf_page *)c->page)->heap);
+
+	c->low = KVF_ROUND_UP(low, KVE_LINE);
+	c->high = KVF_MAX(KVF_ROUND_DOWN(c->frame - heap, KVE_LINE), c->low);
+	c->asked = 0;
+	c->pace = c->nr ? (c->low + c->frame - c->high) / c->nr / KVE_LINE + 1 : 0;
+	if (c->beside)
+		kvp_prefetch(c->beside);
+}
+
+static void beside_ask(kv_cursor *c)
+{
+	const u8 *page = kvp_load(&c->beside->page);
+	u32 i;
+
+	for (i = 0; page && i < c->pace && c->asked < c->frame; i++) {
+		kvp_prefetch(page + c->asked);
+		c->asked += KVE_LINE;
+		if (c->asked == c->low)
+			c->asked = c->high;
+	}
+}
+
 /* Copy a leaf; what all of its entries have in common is found out once. */
 static int leaf_copy(kv_cursor *c, enum kve_seek seek, const void *key, u32 len)
 {
-	int err = kve_leaf_copy(c->tree, c->read->gen, seek, key, len, c->page, leaves_ahead(c->run));
+	int err, leaves = leaves_ahead(c->run);
 	const u8 *lower, *upper;
 	u32 lower_len, upper_len;
 
+	if (c->down && leaves > 0)
+		leaves = -leaves;
+	err = kve_leaf_scan(c->tree, c->read->gen, seek, key, len, c->page, leaves, &c->beside);
 	if (err)
 		return err;
 	kve_scan_leaf(&c->scan, KVE_NOWHERE);
 	c->nr = kve_node_nr(c->page);
-	lower = kvf_page_lower(c->page, c->db->geo.frame, &lower_len);
-	upper = kvf_page_upper(c->page, c->db->geo.frame, &upper_len);
+	beside_begin(c);
+	lower = kvf_page_lower(c->page, c->frame, &lower_len);
+	upper = kvf_page_upper(c->page, c->frame, &upper_len);
 	c->from_inside = !c->from_len ||
 			 (lower && kvf_key_compare(lower, lower_len, c->from, c->from_len) >= 0);
 	c->to_inside = !c->to_len || (upper && kvf_key_compare(upper, upper_len, c->to, c->to_len) <= 0);
@@ -139,28 +154,46 @@ static int leaf_copy(kv_cursor *c, enum kve_seek seek, const void *key, u32 len)
 	return 0;
 }
 
+/* Without a call for what is mostly short: two words that overlap. */
+KVP_INLINE void suffix_copy(u8 *to, const u8 *from, u32 len)
+{
+	if (kvp_unlikely(len - 8 > 8)) {
+		memcpy(to, from, len);
+		return;
+	}
+	memcpy(to, from, 8);
+	memcpy(to + len - 8, from + len - 8, 8);
+}
+
 /* The slot is the position, if it is within the bounds. */
-static int settle(kv_cursor *c)
+KVP_INLINE int settle(kv_cursor *c)
 {
 	u32 len = le16_to_cpu(kvf_page_slots(c->page)[c->slot].suffix_len);
+	const struct kvf_item *item = kvf_page_item(c->page, c->frame, c->slot);
 
 	c->valid = false;
-	memcpy(c->key + c->prefix_len, kvf_page_item(c->page, c->db->geo.frame, c->slot) + 1, len);
+	suffix_copy(c->key + c->prefix_len, (const u8 *)(item + 1), len);
 	c->key_len = c->prefix_len + len;
-	if (!c->from_inside && kvf_key_compare(c->key, c->key_len, c->from, c->from_len) < 0)
+	c->cell = (const u8 *)(item + 1) + len;
+	c->cell_len = le16_to_cpu(item->cell_len);
+	c->cell_flags = item->flags;
+	c->pinned = NULL;
+	if (kvp_unlikely(!c->from_inside) && kvf_key_compare(c->key, c->key_len, c->from, c->from_len) < 0)
 		return -KVE_not_found;
-	if (!c->to_inside && kvf_key_compare(c->key, c->key_len, c->to, c->to_len) >= 0)
+	if (kvp_unlikely(!c->to_inside) && kvf_key_compare(c->key, c->key_len, c->to, c->to_len) >= 0)
 		return -KVE_not_found;
 	c->valid = true;
 	return 0;
 }
 
 /* A step to the slot beside, in the copy that the cursor has: nothing can have happened to it. */
-static bool step_inside(kv_cursor *c, u32 slot)
+KVP_INLINE bool step_inside(kv_cursor *c, u32 slot)
 {
-	if (!c->valid || slot >= c->nr || c->db->process != kvp_process_id() || kvp_load(&c->read->expired))
+	if (!c->valid || slot >= c->nr || !kvp_process_is(c->db->process) || kvp_load(&c->read->expired))
 		return false;
 	c->slot = slot;
+	if (c->beside)
+		beside_ask(c);
 	return !settle(c);
 }
 
@@ -195,10 +228,11 @@ static int leaf_next(kv_cursor *c)
 	int err;
 
 	for (;;) {
-		upper = kvf_page_upper(c->page, c->db->geo.frame, &len);
+		upper = kvf_page_upper(c->page, c->frame, &len);
 		if (!upper)
 			return -KVE_not_found;
 		memcpy(c->key, upper, len);
+		c->down = false;
 		c->run = c->run < 0 ? 1 : c->run + (c->run < LEAVES_RUN);
 		err = leaf_forward(c, c->key, len);
 		if (err)
@@ -217,10 +251,11 @@ static int leaf_prev(kv_cursor *c)
 	int err;
 
 	for (;;) {
-		lower = kvf_page_lower(c->page, c->db->geo.frame, &len);
+		lower = kvf_page_lower(c->page, c->frame, &len);
 		if (!lower)
 			return -KVE_not_found;
 		memcpy(c->key, lower, len);
+		c->down = true;
 		c->run = c->run > 0 ? -1 : c->run - (c->run > -LEAVES_RUN);
 		err = leaf_copy(c, KVE_SEEK_BEFORE, c->key, len);
 		if (err)
@@ -259,11 +294,13 @@ static int move_end(kv_cursor *c, int err)
 static int seek_ge(kv_cursor *c, const void *key, u32 len)
 {
 	bool exact;
-	int err = leaf_forward(c, key, len);
+	int err;
 
+	c->down = false;
+	err = leaf_forward(c, key, len);
 	if (err)
 		return err;
-	c->slot = kve_node_search(c->page, c->db->geo.frame, key, len, &exact);
+	c->slot = kve_node_search(c->page, c->frame, key, len, &exact);
 	return c->slot < c->nr ? settle(c) : leaf_next(c);
 }
 
@@ -272,11 +309,13 @@ static int seek_below(kv_cursor *c, const void *key, u32 len, bool equal)
 {
 	bool exact;
 	u32 i;
-	int err = leaf_copy(c, equal ? KVE_SEEK_KEY : KVE_SEEK_BEFORE, key, len);
+	int err;
 
+	c->down = true;
+	err = leaf_copy(c, equal ? KVE_SEEK_KEY : KVE_SEEK_BEFORE, key, len);
 	if (err)
 		return err;
-	i = kve_node_search(c->page, c->db->geo.frame, key, len, &exact);
+	i = kve_node_search(c->page, c->frame, key, len, &exact);
 	if (equal && exact)
 		i++;
 	if (!i)
@@ -301,6 +340,7 @@ int kv_cursor_last(kv_cursor *c)
 	if (!err && c->to_len) {
 		err = seek_below(c, c->to, c->to_len, false);
 	} else if (!err) {
+		c->down = true;
 		err = leaf_copy(c, KVE_SEEK_LAST, NULL, 0);
 		if (!err && c->nr) {
 			c->slot = c->nr - 1;
@@ -392,21 +432,38 @@ int kv_cursor_prev(kv_cursor *c)
 	return move_end(c, err);
 }
 
+/* ---- leaf by leaf: for diff.c ------------------------------------------------------------------------- */
+
+int kve_cursor_leaf(kv_cursor *c, const void *key, u32 len, bool follows)
+{
+	bool exact;
+	int err;
+
+	c->valid = false;
+	c->run = follows ? c->run + (c->run < LEAVES_RUN) : 0;
+	err = leaf_copy(c, KVE_SEEK_KEY, key, len);
+	c->slot = err ? 0 : kve_node_search(c->page, c->frame, key, len, &exact);
+	if (err)
+		c->nr = 0;
+	return err;
+}
+
+bool kve_cursor_settle(kv_cursor *c)
+{
+	return c->slot < c->nr && !settle(c);
+}
+
 /* ---- what the cursor stands on ------------------------------------------------------------------- */
 
 static int entry_at(kv_cursor *c, struct kve_entry *e, const u8 **value)
 {
-	const u8 *cell;
-	u32 len;
-	u8 flags;
 	int err = kve_enter(c->db, false);
 
 	if (err)
 		return err;
 	if (!c->valid)
 		return kve_fail(c->db, KVE_invalid, "the cursor has no position");
-	cell = kvf_page_cell(c->page, c->db->geo.frame, c->slot, &len, &flags);
-	kve_entry_decode(e, flags, cell, len, value);
+	kve_entry_decode(e, c->cell_flags, c->cell, c->cell_len, value);
 	return 0;
 }
 
@@ -421,7 +478,7 @@ int kv_cursor_key(kv_cursor *c, const void **key, size_t *key_len)
 {
 	int err;
 
-	if (kvp_likely(c->valid && c->db->process == kvp_process_id())) {
+	if (kvp_likely(c->valid && kvp_process_is(c->db->process))) {
 		*key = c->key;
 		*key_len = c->key_len;
 		return 0;
@@ -453,23 +510,79 @@ static int value_room(kv_cursor *c, size_t bytes)
 	return c->value ? 0 : -KVE_no_memory;
 }
 
-/* A plain inline value stands in the copy of the leaf. */
-static bool value_inside(kv_cursor *c, const void **value, size_t *value_len)
-{
-	u32 len;
-	u8 flags;
+/* Nothing to be looked at but the value. */
+#define PLAIN(flags, kind) (((flags) & (KVF_CELL_KIND | KVF_CELL_EXT | KVF_CELL_POISON)) == (kind))
 
-	if (!c->valid || c->db->process != kvp_process_id())
+/* Is there a plain ref? A copy of it, as in a cell it stands anywhere. */
+static bool ref_at(const kv_cursor *c, u32 slot, struct kvf_value_ref *ref)
+{
+	const u8 *cell;
+	u8 flags;
+	u32 len;
+
+	if (slot >= c->nr)
 		return false;
-	*value = kvf_page_cell(c->page, c->db->geo.frame, c->slot, &len, &flags);
-	*value_len = len;
-	return !(flags & (KVF_CELL_KIND | KVF_CELL_EXT | KVF_CELL_POISON)) && !kvp_load(&c->read->expired);
+	cell = kvf_page_cell(c->page, c->frame, slot, &len, &flags);
+	if (!PLAIN(flags, KVF_CELL_REF))
+		return false;
+	memcpy(ref, cell, sizeof(*ref));
+	return true;
+}
+
+#define EXPECT_AHEAD 8u /* entries whose values are looked for before they are asked for */
+#define NEAR_AHEAD 4u
+
+/*
+ * A hit in the cache of values is two misses of the processor's, one behind the other: where the index leads,
+ * and what is there. In a scan both are on their way before.
+ */
+static void values_ahead(kv_cursor *c)
+{
+	u32 step = c->scan.forward ? 1 : -1u;
+	struct kvf_value_ref ref;
+
+	if (ref_at(c, c->slot + step * EXPECT_AHEAD, &ref))
+		kve_values_expect(c->db, &ref);
+	if (ref_at(c, c->slot + step * NEAR_AHEAD, &ref))
+		kve_values_near(c->db, &ref);
+}
+
+/* The value of a plain ref, read ahead or in the cache. */
+static const void *value_near(kv_cursor *c, const struct kvf_value_ref *ref)
+{
+	const void *value = kve_ahead_value(&c->scan, c->slot);
+
+	if (value || c->pinned)
+		return value ? value : c->pinned;
+	if (kve_ahead_due(&c->scan))
+		values_ahead(c);
+	c->pinned = kve_values_pin(c->db, ref, &c->pin);
+	return c->pinned;
+}
+
+/* An inline value stands in the copy of the leaf, others mostly in the cache. */
+KVP_INLINE bool value_inside(kv_cursor *c, const void **value, size_t *value_len)
+{
+	struct kvf_value_ref ref;
+
+	if (!c->valid || !kvp_process_is(c->db->process) || kvp_load(&c->read->expired))
+		return false;
+	*value = c->cell;
+	*value_len = c->cell_len;
+	if (kvp_likely(PLAIN(c->cell_flags, KVF_CELL_INLINE)))
+		return true;
+	if (!PLAIN(c->cell_flags, KVF_CELL_REF))
+		return false;
+	memcpy(&ref, c->cell, sizeof(ref));
+	*value_len = le32_to_cpu(ref.payload_len);
+	*value = value_near(c, &ref);
+	return *value != NULL;
 }
 
 /* First slot beyond the bound that the scan goes to. */
 static u32 scan_end(const kv_cursor *c)
 {
-	u32 frame = c->db->geo.frame;
+	u32 frame = c->frame;
 	bool exact;
 
 	if (c->scan.forward)
@@ -482,7 +595,7 @@ static int value_of_ref(kv_cursor *c, const struct kve_entry *e, const void **va
 {
 	int err;
 
-	*value = kve_ahead_value(&c->scan, c->slot);
+	*value = value_near(c, &e->ref);
 	if (*value)
 		return 0;
 	err = value_room(c, (size_t)e->value_len);
@@ -492,13 +605,13 @@ static int value_of_ref(kv_cursor *c, const struct kve_entry *e, const void **va
 	if (kve_values_get(c->db, &e->ref, c->value))
 		return 0;
 	if (kve_ahead_due(&c->scan)) {
-		kve_ahead_read(c->db, c->tree->id, &c->scan, c->page, scan_end(c));
+		kve_ahead_read(c->db, c->tree, &c->scan, c->page, scan_end(c));
 		*value = kve_ahead_value(&c->scan, c->slot);
 		if (*value)
 			return 0;
 		*value = c->value;
 	}
-	return kve_value_get(c->db, c->tree->id, &e->ref, c->key, c->key_len, c->value, false);
+	return kve_value_get(c->db, c->tree, &e->ref, c->key, c->key_len, c->value, false);
 }
 
 int kv_cursor_value(kv_cursor *c, const void **value, size_t *value_len)

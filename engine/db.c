@@ -51,6 +51,7 @@ static struct kv_db *db_new(struct kvp_dev *dev, const kv_options *opt)
 	kve_tickets_init(db);
 	db->next_tree = KVF_TREE_USER;
 	db->next_object = 1;
+	db->segments_before = KVE_LIVE;
 	return db;
 }
 
@@ -202,7 +203,7 @@ int kve_open(struct kvp_dev *dev, const kv_options *opt, struct kv_db **out)
 		db->read_only = true;
 	err = db_load(db);
 	if (!err && !db->read_only)
-		err = kve_pending_doom(db);
+		err = kve_pending_doom(db, KVE_LIVE);
 	if (!err)
 		err = kve_worker_start(db);
 	if (err) {
@@ -415,6 +416,9 @@ static int db_finish(struct kv_db *db)
 	if (kvp_load(&db->degraded))
 		return -KVE_degraded;
 	err = kve_checkpoint(db, NULL, true, true);
+	/* What was left out can be cut off when two states do without it. */
+	if (!err && kve_tail_due(db))
+		err = kve_checkpoint(db, NULL, true, true);
 	if (!err)
 		err = kve_super_copy(db);
 	return err;

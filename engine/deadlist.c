@@ -14,7 +14,6 @@
 #include "kve.h"
 
 #define RELEASE_ROWS 512u /* at most freed by one checkpoint; the next goes on */
-#define LIST_KEY 21u
 
 /* ---- who refers to what: space lock -------------------------------------------------------------- */
 
@@ -79,21 +78,7 @@ static u64 newest_before(const struct kve_space *sp, u64 gen)
 /* Space lock. */
 static int dead_room(struct kve_dead_items *d, u32 nr)
 {
-	struct kve_dead *item;
-	u32 cap;
-
-	if (nr <= d->cap)
-		return 0;
-	cap = nr + d->cap / 2 + 64;
-	item = kvp_alloc_array(cap, sizeof(*item), 0);
-	if (!item)
-		return -KVE_no_memory;
-	if (d->nr)
-		memcpy(item, d->item, d->nr * sizeof(*item));
-	kvp_free(d->item);
-	d->item = item;
-	d->cap = cap;
-	return 0;
+	return kvp_array_room(&d->item, &d->cap, d->nr, nr, sizeof(*d->item));
 }
 
 int kve_dead_promise(struct kv_db *db, u32 n)
@@ -202,24 +187,6 @@ static void unpin(struct kv_db *db, u32 segment, u32 bytes)
 
 /* ---- gathering: checkpoint lock ------------------------------------------------------------------- */
 
-static int listing_room(struct kve_space *sp, u32 more)
-{
-	struct kve_listed *l;
-	u32 cap = sp->listing_nr + more;
-
-	if (cap <= sp->listing_cap)
-		return 0;
-	l = kvp_alloc_array(cap, sizeof(*l), 0);
-	if (!l)
-		return -KVE_no_memory;
-	if (sp->listing_nr)
-		memcpy(l, sp->listing, sp->listing_nr * sizeof(*l));
-	kvp_free(sp->listing);
-	sp->listing = l;
-	sp->listing_cap = cap;
-	return 0;
-}
-
 /* Pages that died in the batch's generation: those that snapshots before it show go to lists. Space lock. */
 static void batch_split(struct kv_db *db, struct kve_free_batch *b)
 {
@@ -283,7 +250,9 @@ static int gather(struct kv_db *db, u64 gen)
 	for (b = sp->batches; b; b = b->next)
 		more += b->split || !sp->sights ? 0 : b->list.nr;
 	more += sp->dead_frozen.nr;
-	err = more > 0x7fffffff - sp->listing_nr ? -KVE_no_memory : listing_room(sp, (u32)more);
+	err = more > 0x7fffffff - sp->listing_nr ? -KVE_no_memory :
+	      kvp_array_room(&sp->listing, &sp->listing_cap, sp->listing_nr, sp->listing_nr + (u32)more,
+			     sizeof(*sp->listing));
 	if (!err) {
 		for (b = sp->batches; b; b = b->next)
 			if (!b->split)
@@ -324,33 +293,51 @@ static void list_key(u8 *key, u64 list, u64 oldest, u32 nr)
 	kvf_put_be32(key + 17, nr);
 }
 
+/* The slot, and the leaf, of the last key before `key`, which is changed: empty leaves may be in between. */
+static int leaf_before(struct kv_db *db, u8 *key, u32 len, u8 *page, u32 *slot)
+{
+	const u8 *lower;
+	bool exact;
+	int err;
+
+	for (;;) {
+		err = kve_leaf_copy(db->segtab, KVE_LIVE, KVE_SEEK_BEFORE, key, len, page, 1);
+		if (err)
+			return err;
+		*slot = kve_node_search(page, db->geo.frame, key, len, &exact);
+		if (*slot)
+			break;
+		lower = kvf_page_lower(page, db->geo.frame, &len);
+		if (!lower || KVP_BUG("snap-list-overwritten"))
+			return -KVE_not_found;
+		memcpy(key, lower, len);
+	}
+	--*slot;
+	return 0;
+}
+
 /* The last row of the list so far: its number, and what is in it. -KVE_not_found: there is none. */
 static int row_last(struct kv_db *db, u64 list, u64 oldest, u8 *page, u32 *nr, const u8 **items, u32 *len)
 {
-	u8 end[LIST_KEY], begin[LIST_KEY];
-	u8 *found;
-	u32 i, found_len;
-	bool exact;
+	u8 begin[KVE_LIST_KEY], *found = kvp_alloc(db->geo.key_max, 0);
+	u32 i = 0, found_len = 0;
 	u8 flags;
 	int err;
 
-	list_key(begin, list, oldest, 0);
-	list_key(end, list, oldest, 0xffffffff);
-	err = kve_leaf_copy(db->segtab, KVE_LIVE, KVE_SEEK_BEFORE, end, sizeof(end), page, 1);
-	if (err)
-		return err;
-	i = kve_node_search(page, db->geo.frame, end, sizeof(end), &exact);
-	if (!i)
-		return -KVE_not_found;
-	found = kvp_alloc(db->geo.key_max, 0);
 	if (!found)
 		return -KVE_no_memory;
-	found_len = kvf_page_key(page, db->geo.frame, i - 1, found);
-	if (found_len != LIST_KEY || memcmp(found, begin, LIST_KEY - 4))
+	list_key(begin, list, oldest, 0);
+	list_key(found, list, oldest, 0xffffffff);
+	err = leaf_before(db, found, KVE_LIST_KEY, page, &i);
+	if (!err)
+		found_len = kvf_page_key(page, db->geo.frame, i, found);
+	if (!err && (found_len != KVE_LIST_KEY || memcmp(found, begin, KVE_LIST_KEY - 4)))
 		err = -KVE_not_found;
-	*nr = found_len == LIST_KEY ? kvf_get_be32(found + 17) : 0;
+	if (!err) {
+		*nr = kvf_get_be32(found + 17);
+		*items = kvf_page_cell(page, db->geo.frame, i, len, &flags);
+	}
 	kvp_free(found);
-	*items = kvf_page_cell(page, db->geo.frame, i - 1, len, &flags);
 	return err;
 }
 
@@ -360,7 +347,7 @@ static int row_put(struct kv_db *db, const struct kve_listed *l, u32 n, u32 per,
 {
 	const u8 *items = NULL;
 	u32 nr = 0, len = 0, had, i;
-	u8 key[LIST_KEY];
+	u8 key[KVE_LIST_KEY];
 	int err;
 
 	err = row_last(db, l->list, l->oldest, page, &nr, &items, &len);
@@ -386,7 +373,7 @@ static int row_put(struct kv_db *db, const struct kve_listed *l, u32 n, u32 per,
 /* From the end of the listing, so that what has a row is done with. */
 static int listing_write(struct kv_db *db, u8 *page)
 {
-	u32 per = (db->geo.item_max - LIST_KEY - 3) / (u32)sizeof(struct kvf_free), n;
+	u32 per = (db->geo.item_max - KVE_LIST_KEY - 3) / (u32)sizeof(struct kvf_free), n;
 	struct kvf_free *row = kvp_alloc_array(per, sizeof(*row), 0);
 	struct kve_space *sp = &db->space;
 	const struct kve_listed *last;
@@ -413,18 +400,33 @@ static int listing_write(struct kv_db *db, u8 *page)
 	return done < 0 ? done : 0;
 }
 
-/* ---- freeing what no snapshot needs: checkpoint lock ------------------------------------------------- */
+/* ---- freeing what no snapshot needs, reviving what one sees: checkpoint lock ------------- */
 
 struct release {
 	struct kv_db *db;
 	struct kve_free_batch *batch;
 	u8 *page;
-	u8 key[LIST_KEY + 1]; /* go on here */
+	u8 key[KVE_LIST_KEY + 1]; /* go on here */
 	u32 rows;	      /* that may still be freed */
+	u64 revive;	      /* instead of freeing: what the snapshot of this generation sees, 0: freeing */
 	bool end;
 };
 
-/* What a row named is free, or died with its segment. */
+/* Records that were pinned are alive, as they were when the snapshot was made. Space lock. */
+static void records_revive(struct kv_db *db, u32 segment, u32 bytes)
+{
+	struct kve_space *sp = &db->space;
+	struct kve_segment *s = &sp->seg[segment];
+	u64 freed = sp->freed_total;
+
+	unpin(db, segment, bytes);
+	kvp_store(&sp->freed_total, freed);
+	s->live += bytes;
+	s->live_frozen += bytes;
+	sp->live_bytes += bytes;
+}
+
+/* What a row named is free, or died with its segment; or it is in use again, and stays where it is. */
 static int row_release(struct release *rl, const u8 *key, const u8 *items, u32 len)
 {
 	u32 i, n = len / (u32)sizeof(struct kvf_free);
@@ -438,7 +440,7 @@ static int row_release(struct release *rl, const u8 *key, const u8 *items, u32 l
 	err = kve_items_reserve(&rl->batch->list, n + 8 * KVF_DEPTH_MAX);
 	kvp_mutex_unlock(&sp->lock);
 	if (!err)
-		err = kve_tree_remove(db->segtab, key, LIST_KEY);
+		err = kve_tree_remove(db->segtab, key, KVE_LIST_KEY);
 	if (err)
 		return err;
 	kvp_mutex_lock(&sp->lock);
@@ -446,14 +448,39 @@ static int row_release(struct release *rl, const u8 *key, const u8 *items, u32 l
 	for (i = 0; i < n; i++) {
 		memcpy(&it, items + i * sizeof(it), sizeof(it));
 		if (is_records(&it)) {
-			unpin(db, le32_to_cpu(it.segment), le32_to_cpu(it.blocks));
+			if (rl->revive)
+				records_revive(db, le32_to_cpu(it.segment), le32_to_cpu(it.blocks));
+			else
+				unpin(db, le32_to_cpu(it.segment), le32_to_cpu(it.blocks));
 			continue;
 		}
 		sp->held_bytes -= item_bytes(db, &it);
-		kve_free_again(db, &rl->batch->list, &it);
+		if (!rl->revive)
+			kve_free_again(db, &rl->batch->list, &it);
 	}
 	kvp_mutex_unlock(&sp->lock);
 	return 0;
+}
+
+/* Is this a row to be worked off? Else sets where to go on, or that there is no more. */
+static bool row_due(struct release *rl, u64 list, u64 oldest)
+{
+	u64 held;
+
+	if (rl->revive) {
+		if (oldest <= rl->revive && !KVP_BUG("rollback-list-kept"))
+			return true;
+		rl->end = list == KVE_LIVE;
+		list_key(rl->key, list + 1, 0, 0);
+		return false;
+	}
+	rl->end = list >= rl->db->space.orphans_to;
+	/* Entries of this list that are older are held by a snapshot. */
+	held = newest_before(&rl->db->space, list + 1);
+	if (rl->end || oldest > held)
+		return !rl->end;
+	list_key(rl->key, list, held + 1, 0);
+	return false;
 }
 
 /* One leaf's rows from rl->key on. Sets where to go on. */
@@ -461,28 +488,21 @@ static int leaf_release(struct release *rl, u8 *found)
 {
 	struct kv_db *db = rl->db;
 	u32 frame = db->geo.frame, i, nr = kve_node_nr(rl->page), len, cell_len;
-	u64 list, oldest, held;
+	u64 list, oldest;
 	const u8 *cell;
 	bool exact;
 	u8 flags;
 	int err = 0;
 
-	for (i = kve_node_search(rl->page, frame, rl->key, LIST_KEY, &exact); i < nr; i++) {
+	for (i = kve_node_search(rl->page, frame, rl->key, KVE_LIST_KEY, &exact); i < nr; i++) {
 		len = kvf_page_key(rl->page, frame, i, found);
 		cell = kvf_page_cell(rl->page, frame, i, &cell_len, &flags);
-		list = len == LIST_KEY ? kvf_get_be64(found + 1) : 0;
-		oldest = len == LIST_KEY ? kvf_get_be64(found + 9) : 0;
-		if (found[0] != KVF_SEGTAB_LIST || list >= db->space.orphans_to) {
-			rl->end = true;
+		list = len == KVE_LIST_KEY ? kvf_get_be64(found + 1) : 0;
+		oldest = len == KVE_LIST_KEY ? kvf_get_be64(found + 9) : 0;
+		rl->end = found[0] != KVF_SEGTAB_LIST;
+		if (rl->end || !row_due(rl, list, oldest))
 			return 0;
-		}
-		/* Entries of this list that are older are held by a snapshot. */
-		held = newest_before(&db->space, list + 1);
-		if (oldest <= held) {
-			list_key(rl->key, list, held + 1, 0);
-			return 0;
-		}
-		memcpy(rl->key, found, LIST_KEY);
+		memcpy(rl->key, found, KVE_LIST_KEY);
 		if (!rl->rows)
 			return 0;
 		rl->rows--;
@@ -494,24 +514,45 @@ static int leaf_release(struct release *rl, u8 *found)
 	rl->end = !cell || cell[0] != KVF_SEGTAB_LIST;
 	memset(rl->key, 0, sizeof(rl->key));
 	if (cell && !rl->end)
-		memcpy(rl->key, cell, KVF_MIN(len, LIST_KEY));
+		memcpy(rl->key, cell, KVF_MIN(len, KVE_LIST_KEY));
 	return 0;
+}
+
+/* From the lists of that generation on. */
+static int rows_release(struct release *rl, u64 from)
+{
+	struct kv_db *db = rl->db;
+	u8 *found = kvp_alloc(db->geo.key_max, 0);
+	int err = found ? 0 : -KVE_no_memory;
+
+	list_key(rl->key, from, 0, 0);
+	while (!err && !rl->end && rl->rows) {
+		err = kve_leaf_copy(db->segtab, KVE_LIVE, KVE_SEEK_KEY, rl->key, KVE_LIST_KEY, rl->page, 1);
+		if (!err)
+			err = leaf_release(rl, found);
+	}
+	kvp_free(found);
+	return err;
+}
+
+/* All at once: the checkpoint shows it, or none of it. What stays to be done is in the table still. */
+static int revive(struct kv_db *db, struct kve_free_batch *batch, u8 *page)
+{
+	struct release rl = { .db = db, .batch = batch, .page = page, .rows = ~0u,
+			      .revive = db->space.revive };
+	int err = rows_release(&rl, rl.revive);
+
+	if (!err)
+		db->space.revive = 0;
+	return err;
 }
 
 static int orphans_release(struct kv_db *db, struct kve_free_batch *batch, u8 *page)
 {
 	struct release rl = { .db = db, .batch = batch, .page = page, .rows = RELEASE_ROWS };
 	struct kve_space *sp = &db->space;
-	u8 *found = kvp_alloc(db->geo.key_max, 0);
-	int err = found ? 0 : -KVE_no_memory;
+	int err = rows_release(&rl, sp->orphans_from);
 
-	list_key(rl.key, sp->orphans_from, 0, 0);
-	while (!err && !rl.end && rl.rows) {
-		err = kve_leaf_copy(db->segtab, KVE_LIVE, KVE_SEEK_KEY, rl.key, LIST_KEY, page, 1);
-		if (!err)
-			err = leaf_release(&rl, found);
-	}
-	kvp_free(found);
 	if (err)
 		return err;
 	if (rl.end)
@@ -527,13 +568,17 @@ int kve_deadlist_write(struct kv_db *db, struct kve_free_batch *batch)
 	u8 *page;
 	int err = gather(db, batch->gen);
 
-	if (err || (!sp->listing_nr && sp->orphans_from >= sp->orphans_to))
+	if (err || (!sp->listing_nr && sp->orphans_from >= sp->orphans_to && !sp->revive))
 		return err;
 	page = kvp_iobuf_alloc(db->geo.frame);
 	if (!page)
 		return -KVE_no_memory;
 	listing_sort(sp);
-	err = listing_write(db, page);
+	/* First: what this checkpoint itself gives up does not come back. */
+	if (sp->revive)
+		err = revive(db, batch, page);
+	if (!err)
+		err = listing_write(db, page);
 	if (!err && sp->orphans_from < sp->orphans_to)
 		err = orphans_release(db, batch, page);
 	kvp_iobuf_free(page, db->geo.frame);
@@ -555,7 +600,8 @@ int kve_deadlist_load(struct kv_db *db, const u8 *key, u32 key_len, const u8 *ce
 	u64 end;
 	u32 i;
 
-	if (key_len != LIST_KEY || !len || len % sizeof(it) || kvf_get_be64(key + 9) > kvf_get_be64(key + 1))
+	if (key_len != KVE_LIST_KEY || !len || len % sizeof(it) ||
+	    kvf_get_be64(key + 9) > kvf_get_be64(key + 1))
 		return list_error(db);
 	for (i = 0; i < len; i += sizeof(it)) {
 		memcpy(&it, cell + i, sizeof(it));
@@ -581,8 +627,8 @@ static int sizes_add(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *
 {
 	struct sizes *sz = arg;
 	const struct kve_space *sp = &sz->db->space;
-	u64 list = key_len == LIST_KEY ? kvf_get_be64(key + 1) : 0;
-	u64 oldest = key_len == LIST_KEY ? kvf_get_be64(key + 9) : 0;
+	u64 list = key_len == KVE_LIST_KEY ? kvf_get_be64(key + 1) : 0;
+	u64 oldest = key_len == KVE_LIST_KEY ? kvf_get_be64(key + 9) : 0;
 	struct kvf_free it;
 	u32 n = 0, i;
 

@@ -107,6 +107,9 @@ static int row_load(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *c
 	t->head.count = le64_to_cpu(h.count);
 	t->created = le64_to_cpu(h.created);
 	t->created_gen = le64_to_cpu(h.created_gen);
+	err = kve_origin_load(db, &h, &t->origin);
+	if (err)
+		return err;
 	t->dropped = key[0] == KVF_FOREST_DOOMED;
 	if (t->dropped)
 		db->doomed = true;
@@ -165,6 +168,9 @@ static void row_head(struct kv_tree *t, u64 gen, struct kvf_tree_head *h)
 	h->id = cpu_to_le32(t->id);
 	h->created = cpu_to_le64(t->created);
 	h->created_gen = cpu_to_le64(t->created_gen);
+	h->origin = cpu_to_le64(t->origin.gen);
+	h->origin_object = cpu_to_le64(t->origin.object);
+	h->origin_tree = cpu_to_le32(t->origin.tree);
 	kvp_rwsem_down_read(&t->db->tree_lock);
 	head = kve_head_at(t, gen);
 	if (head) {
@@ -288,7 +294,7 @@ void kve_tree_drop_apply(struct kv_db *db, struct kv_tree *t)
 	kvp_store_release(&t->dropped, true);
 	kve_ranges_end(t);
 	t->row_dirty = true;
-	kve_doom(db);
+	kve_doom(db, 0);
 	db->changed = true;
 }
 
@@ -330,7 +336,7 @@ int kve_tree_gone(struct kv_db *db, struct kv_tree *t)
 		kvp_rwsem_down_write(&db->tree_lock);
 		/* Its root may have been evicted in between. */
 		if (!t->head.root)
-			err = kve_free_page(db, &db->space.open, &t->head.ref);
+			err = kve_page_dead(t, &db->space.open, &t->head.ref);
 		if (!err) {
 			kve_tree_uproot(db, t);
 			kvp_store(&t->gone_gen, db->open_gen);

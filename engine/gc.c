@@ -15,13 +15,17 @@
 
 #define TIGHT 2u	     /* segments: the volume is about full */
 #define BUF_BYTES (6u << 20) /* of live records, at least a segment of them */
-#define ABREAST_BYTES (2u << 20)
+/* Of those that go whatever is won: copies may take twice as many segments, if values are large. */
+#define ABOVE_VICTIMS ((KVE_GC_VICTIMS - 1) / 2)
+#define ABREAST_BYTES (2u << 20) /* of segments that are read or written at once */
 
 void kve_gc_init(struct kv_db *db)
 {
 	kvp_mutex_init(&db->gc_lock, "gc", KVE_RANK_GC);
 	db->gc_idle = true;
+	db->gc_quiet_reader = KVE_LIVE;
 	db->gc_vain = 0 - (4ull << 30);
+	db->emptying_vain = 0 - (4ull << 30);
 	db->pace_at = KVE_LIVE;
 }
 
@@ -96,11 +100,13 @@ static void round_end(struct kv_db *db, bool done)
 void kve_gc_stop(struct kv_db *db)
 {
 	round_end(db, false);
+	kve_emptying_stop(db);
 }
 
 void kve_gc_exit(struct kv_db *db)
 {
 	kve_gc_stop(db);
+	kve_resize_stop(db);
 	kvp_mutex_destroy(&db->gc_lock);
 }
 
@@ -138,7 +144,9 @@ static u32 best(const struct kv_db *db, const struct view *v, u64 room)
 	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {
 		if (!eligible(sp, &sp->seg[i], v) || sp->seg[i].live > room)
 			continue;
-		sc = kve_gc_score(db->geo.segment, sp->seg[i].live, sp->seg[i].last_lsn, v->next_lsn);
+		/* What stands beyond the end of a volume that is to be shorter goes, whatever it costs. */
+		sc = i >= sp->ceiling ? KVE_LIVE :
+		     kve_gc_score(db->geo.segment, sp->seg[i].live, sp->seg[i].last_lsn, v->next_lsn);
 		if (sc > most) {
 			most = sc;
 			found = i;
@@ -152,6 +160,7 @@ static void victim_add(struct kv_db *db, struct kve_gc *gc, u32 nr)
 {
 	db->space.seg[nr].busy = true;
 	gc->victim[gc->victims++] = nr;
+	gc->above |= nr >= db->space.ceiling;
 }
 
 /* Live bytes of the victims chosen. */
@@ -161,7 +170,7 @@ static u64 victims_choose(struct kv_db *db, struct kve_gc *gc, const struct view
 	u32 nr;
 
 	kvp_mutex_lock(&db->space.lock);
-	while (gc->victims < KVE_GC_VICTIMS) {
+	while (gc->victims < (gc->above ? ABOVE_VICTIMS : KVE_GC_VICTIMS)) {
 		nr = best(db, v, gc->room - live);
 		if (nr == KVF_NO_SEGMENT)
 			break;
@@ -215,7 +224,7 @@ static int step_begin(struct kv_db *db, bool *more)
 	live = victims_choose(db, db->gc, &v);
 	/* A segment at least must come of it; whether it does is known when they have been read. */
 	if (live + db->geo.record_max / 4 * 3 > (u64)db->gc->victims * db->geo.record_max &&
-	    !(room <= TIGHT && victim_partial(db, db->gc, &v, live))) {
+	    !db->gc->above && !(room <= TIGHT && victim_partial(db, db->gc, &v, live))) {
 		round_end(db, false);
 		return 0;
 	}
@@ -241,7 +250,7 @@ static int step_write(struct kv_db *db, struct kve_gc *gc, bool *more)
 
 	if (err)
 		return err;
-	if (need >= gc->victims || need > KVE_GC_VICTIMS) {
+	if ((need >= gc->victims && !gc->above) || need > KVE_GC_VICTIMS) {
 		round_end(db, false);
 		*more = false;
 		return 0;
@@ -263,7 +272,7 @@ static int step_swap(struct kv_db *db, struct kve_gc *gc)
 	return err;
 }
 
-int kve_gc_step(struct kv_db *db, bool *more)
+int kve_gc_log_step(struct kv_db *db, bool *more)
 {
 	struct kve_gc *gc = db->gc;
 	int err = 0;
@@ -289,18 +298,37 @@ int kve_gc_step(struct kv_db *db, bool *more)
 	return err;
 }
 
+int kve_gc_step(struct kv_db *db, bool *more)
+{
+	int err;
+
+	*more = true;
+	if (db->emptying)
+		return kve_emptying_step(db);
+	err = kve_gc_log_step(db, more);
+	if (err || *more)
+		return err;
+	/* Nothing is to be won in the log. */
+	err = kve_emptying_begin(db, false);
+	*more = !err;
+	return err == -KVE_end ? 0 : err;
+}
+
 /* ---- when the volume is full -------------------------------------------------------------------- */
 
-int kve_gc_rescue(struct kv_db *db)
+int kve_gc_rescue(struct kv_db *db, bool wait)
 {
 	u64 moved = kvp_load(&db->gc_moved);
 	bool more = true;
 	int err = 0;
 
-	kvp_mutex_lock(&db->gc_lock);
+	if (wait)
+		kvp_mutex_lock(&db->gc_lock);
+	else if (!kvp_mutex_trylock(&db->gc_lock))
+		return -KVE_no_space;
 	do
 		err = kve_gc_step(db, &more);
-	while (!err && more && db->gc);
+	while (!err && more && (db->gc || db->emptying));
 	kvp_mutex_unlock(&db->gc_lock);
 	/* Even of a round that ran out of space something is dead now. */
 	if (kvp_load(&db->gc_moved) == moved)
@@ -338,6 +366,19 @@ static int settle(struct kv_db *db)
 	return err ? err : kve_checkpoint(db, NULL, false, true);
 }
 
+/* And nothing is under way. */
+static bool pending_much(struct kv_db *db)
+{
+	bool yes;
+
+	kvp_mutex_lock(&db->gc_lock);
+	kvp_mutex_lock(&db->space.lock);
+	yes = !db->gc && !db->emptying && !db->resizing && db->space.pending_bytes >= db->geo.segment;
+	kvp_mutex_unlock(&db->space.lock);
+	kvp_mutex_unlock(&db->gc_lock);
+	return yes;
+}
+
 /* Until budget bytes more are moved. */
 static int gc_run(struct kv_db *db, u64 budget, bool *more)
 {
@@ -346,7 +387,10 @@ static int gc_run(struct kv_db *db, u64 budget, bool *more)
 
 	do {
 		kvp_mutex_lock(&db->gc_lock);
-		err = kve_gc_step(db, more);
+		/* A volume that becomes shorter collects what it needs to, below its new end. */
+		*more = false;
+		if (!db->resizing)
+			err = kve_gc_step(db, more);
 		kvp_mutex_unlock(&db->gc_lock);
 		kvp_resched();
 	} while (!err && *more && kvp_load(&db->gc_moved) - begin < budget);
@@ -368,13 +412,18 @@ int kv_gc(kv_db *db, uint64_t budget, kv_gc_info *info)
 	do
 		deleted = !err && kve_doomed_help(db);
 	while (deleted && !budget);
-	/* Behind the replay position nothing is moved. */
+	/* Behind the replay position nothing is moved; what waits to be free is not in use. */
 	if (!err && !deleted && kvp_load(&db->last_ckpt_pos))
 		err = kve_checkpoint(db, NULL, false, true);
+	if (!err && !deleted && pending_much(db))
+		err = settle(db);
 	if (!err && !deleted)
 		err = gc_run(db, budget ? budget : ~0ull, &more);
 	if (!err && !more)
 		err = settle(db);
+	/* Then the end of an image, if little stands there. */
+	if (!err && !more)
+		err = kve_resize_pack(db, budget ? budget : ~0ull, &more);
 	if (info) {
 		memset(info, 0, sizeof(*info));
 		info_take(db, info);

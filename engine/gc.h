@@ -9,6 +9,7 @@
 
 #define KVE_GC_VICTIMS 64u
 #define KVE_GC_GROUP 64u /* records of a victim that are looked up together */
+#define KVE_GC_SWAPS 64u /* refs that are exchanged in a step */
 #define KVE_GC_ABREAST 4u /* segments that are read or written at once, at most */
 
 /* A live value: its record as the victim has it, header to padding, stands in the round's buffer. */
@@ -31,6 +32,14 @@ struct kve_gc_group {
 	u32 tree, nr;
 };
 
+/* A step of gc_swap.c. */
+struct kve_gc_swaps {
+	struct kve_gc *gc;
+	struct kve_frame *leaf[KVE_GC_SWAPS]; /* pinned; NULL: nothing to swap */
+	u16 slot[KVE_GC_SWAPS];		      /* of the key, once the writer lock is held */
+	u32 first, nr;			      /* of the round's records */
+};
+
 enum kve_gc_phase { KVE_GC_IDLE, KVE_GC_READ, KVE_GC_WRITE, KVE_GC_SWAP };
 
 /* GC lock. */
@@ -46,11 +55,13 @@ struct kve_gc {
 	struct kve_gc_record *record;
 	struct kve_gc_order *order;
 	u32 nr, cap, swapped;
+	struct kve_gc_swaps swaps;
 	u32 cold[KVE_GC_VICTIMS];
 	u32 colds, colds_written;
 	struct kvp_io *io;
 	u32 ios;
 	bool partial; /* the last victim fits only in part */
+	bool above; /* a victim stands where nothing is to stay */
 	bool cut; /* space ran out: not all of the victims' records have copies */
 };
 
@@ -62,6 +73,30 @@ static inline struct kve_gc_record *kve_gc_nth(const struct kve_gc *gc, u32 i)
 
 /* One step; *more: there is more to do. GC lock. */
 int kve_gc_step(struct kv_db *db, bool *more);
+/* The same, of the log alone. */
+int kve_gc_log_step(struct kv_db *db, bool *more);
+
+/* ---- emptying.c: TREE segments; GC lock ---- */
+
+/* A round. above: of all that stands above the ceiling. -KVE_end: nothing to win. */
+int kve_emptying_begin(struct kv_db *db, bool above);
+/* db->emptying is NULL when it is over. */
+int kve_emptying_step(struct kv_db *db);
+void kve_emptying_stop(struct kv_db *db);
+
+/* ---- pins.c ---- */
+
+#define KVE_PINS_NAMES 160u
+struct kve_pins {
+	u32 from; /* names: of snapshots that refer to something in segments from here on */
+	u32 end;  /* behind the last segment that a snapshot refers to something in; 0: there is none */
+	char names[KVE_PINS_NAMES];
+};
+/*
+ * Which segments are fixed: all inner pages are looked at, if there are snapshots. report may be NULL: then
+ * it is not needed where space.surveyed says that it is known. GC lock; no other.
+ */
+int kve_pins_survey(struct kv_db *db, struct kve_pins *report);
 
 /* ---- gc_read.c ---- */
 
@@ -87,5 +122,15 @@ int kve_gc_write(struct kv_db *db, struct kve_gc *gc);
 
 /* One step: some refs of leaves. Nothing held but the GC lock. */
 int kve_gc_swap(struct kv_db *db, struct kve_gc *gc);
+
+/* ---- resize.c ---- */
+
+/*
+ * The end of an image, when little stands there: it moves down, and the file becomes shorter. What is in
+ * the way stays. GC lock not held.
+ */
+int kve_resize_pack(struct kv_db *db, u64 budget, bool *more);
+/* What was under way is given up; the volume is as long as it was. */
+void kve_resize_stop(struct kv_db *db);
 
 #endif

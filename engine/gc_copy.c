@@ -255,7 +255,7 @@ static int segment_begin(struct kv_db *db, struct kve_gc *gc, u32 first, u32 nr)
 	u32 slot = gc->colds - gc->colds_written, segment, gen;
 	struct cold c = { .first = first, .nr = nr, .buf = gc->segment + (size_t)slot * db->geo.segment };
 	struct kve_logpos pos;
-	int err = kve_segment_take(db, KVF_KIND_LOG, true, &segment);
+	int err = kve_segment_take(db, KVF_KIND_LOG, KVE_SHARE_FREEING, &segment);
 
 	if (err)
 		return err;

@@ -25,7 +25,7 @@ struct lines {
 static void lines_take(struct kv_db *db, struct lines *l)
 {
 	struct kve_space *sp = &db->space;
-	u64 dirty = kvp_load(&db->cache.dirty), live, pages;
+	u64 dirty = kvp_load(&db->cache.dirty), alive, live, pages;
 	bool in_leaves;
 
 	dirty = KVF_MIN(dirty, db->cache.limit / 2) * db->geo.frame;
@@ -36,8 +36,10 @@ static void lines_take(struct kv_db *db, struct lines *l)
 	/* What is dirty is written beside what it replaces: the promise has room for that above the lines. */
 	in_leaves = sp->live_bytes <= pages;
 	l->dirty = in_leaves ? dirty : 0;
+	/* Large values that wait for being deleted are alive no more. */
+	alive = sp->live_bytes - KVF_MIN(sp->live_bytes, sp->doomed_bytes);
 	/* Less the headers of records, and what of pages are refs, or unused parts of blocks. */
-	live = sp->live_bytes - sp->live_bytes / 16 + (in_leaves ? pages - pages / 4 : pages / 2);
+	live = alive - alive / 16 + (in_leaves ? pages - pages / 4 : pages / 2);
 	/* What snapshots hold is not there to be freed. */
 	live += sp->pinned_bytes + sp->held_bytes;
 	l->target = live + live * 3 / 20 + (28u << 20);
@@ -167,7 +169,7 @@ bool kve_gc_background(struct kv_db *db)
 
 	if (kvp_load(&db->degraded) || !kvp_mutex_trylock(&db->gc_lock))
 		return false;
-	if (db->gc) {
+	if (db->gc || db->emptying) {
 		err = kve_gc_step(db, &more);
 		kvp_mutex_unlock(&db->gc_lock);
 		/* A round in vain: what was read would not have fitted into fewer segments. */
@@ -181,20 +183,28 @@ bool kve_gc_background(struct kv_db *db)
 
 bool kve_gc_quiet(struct kv_db *db)
 {
-	u64 freed = kvp_load(&db->space.freed_total);
+	u64 freed = kvp_load(&db->space.freed_total), oldest = kve_readers_oldest(db);
+	bool released = oldest > db->gc_quiet_reader;
 
 	/* What was begun a second ago is done, or was in vain. */
 	if (kvp_load(&db->gc_quiet)) {
 		kvp_store(&db->gc_quiet, false);
-		kve_space_trim(db);
+		(void)kve_tail_settle(db); /* a failure shows in the checkpoint of somebody who asks */
 		return false;
 	}
-	if (freed == db->gc_quiet_freed || kvp_load(&db->degraded))
+	db->gc_quiet_reader = oldest;
+	if ((freed == db->gc_quiet_freed && !released) || kvp_load(&db->degraded))
 		return false;
 	db->gc_quiet_freed = freed;
 	kvp_store(&db->gc_quiet, true);
 	kvp_store(&db->gc_idle, false);
 	return true;
+}
+
+/* Will there be more room without the writers' help? */
+static bool gets_on(struct kv_db *db)
+{
+	return !kvp_load(&db->gc_idle) || kvp_load(&db->space.doomed_bytes);
 }
 
 void kve_gc_wake(struct kv_db *db)
@@ -206,7 +216,7 @@ void kve_gc_wake(struct kv_db *db)
 	lines_take(db, &l);
 	if (l.used <= l.target)
 		return;
-	if (l.used > l.soft && !kvp_load(&db->gc_idle))
+	if (l.used > l.soft && gets_on(db))
 		kvp_store(&db->pace_at, 0ull);
 	kvp_mutex_lock(&db->state);
 	db->gc_wanted = true;
@@ -217,7 +227,7 @@ void kve_gc_wake(struct kv_db *db)
 /* State lock. */
 static bool must_wait(struct kv_db *db)
 {
-	return !kvp_load(&db->gc_idle) && !db->degraded && !db->stop && !db->paused;
+	return gets_on(db) && !db->degraded && !db->stop && !db->paused;
 }
 
 void kve_pace(struct kv_db *db)
@@ -228,7 +238,7 @@ void kve_pace(struct kv_db *db)
 	if (kvp_load(&db->pace_at) == KVE_LIVE)
 		return;
 	lines_take(db, &l);
-	if (l.used <= l.soft || kvp_load(&db->gc_idle)) {
+	if (l.used <= l.soft || !gets_on(db)) {
 		kvp_store(&db->pace_at, KVE_LIVE);
 		return;
 	}

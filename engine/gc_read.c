@@ -9,25 +9,6 @@
 
 #define NAME_BYTES 80u
 
-static int record_add(struct kve_gc *gc)
-{
-	struct kve_gc_record *r;
-	u32 cap;
-
-	if (gc->nr < gc->cap)
-		return 0;
-	cap = gc->cap * 2 + 256;
-	r = kvp_alloc_array(cap, sizeof(*r), 0);
-	if (!r)
-		return -KVE_no_memory;
-	if (gc->nr)
-		memcpy(r, gc->record, gc->nr * sizeof(*r));
-	kvp_free(gc->record);
-	gc->record = r;
-	gc->cap = cap;
-	return 0;
-}
-
 void kve_gc_ref(struct kvf_value_ref *ref, const struct kvf_record *r, const struct kvf_identity *id,
 		u32 offset)
 {
@@ -65,7 +46,7 @@ static int record_take(struct kv_db *db, struct kve_gc *gc, const struct kvf_ide
 	/* More than the counts said: another round's. */
 	if (live->bytes > gc->room - gc->used)
 		return 0;
-	err = record_add(gc);
+	err = kvp_array_room(&gc->record, &gc->cap, gc->nr, gc->nr + 1, sizeof(*gc->record));
 	if (err)
 		return err;
 	memcpy(gc->buf + gc->used, r, live->bytes);

@@ -9,16 +9,8 @@
  */
 #include "gc.h"
 
-#define SWAPS 64u  /* of a step */
 #define LEAVES 16u /* of a step: each may need a copy of its old image */
 #define CELL_MAX 128u
-
-struct step {
-	struct kve_gc *gc;
-	struct kve_frame *leaf[SWAPS]; /* pinned; NULL: nothing to swap */
-	u16 slot[SWAPS];	       /* of the key, once the writer lock is held */
-	u32 first, nr;		       /* of the round's records */
-};
 
 static const u8 *key_of(const struct kve_gc *gc, const struct kve_gc_record *r, u32 *len)
 {
@@ -71,14 +63,14 @@ static bool slot_find(const struct kve_gc *gc, const struct kve_gc_record *r, co
 }
 
 /* Leaves of the next records, in memory and pinned. No lock held. */
-static int leaves_pin(struct step *st)
+static int leaves_pin(struct kve_gc_swaps *st)
 {
 	u32 i, len, leaves = 0, left = st->gc->nr - st->first;
 	struct kve_gc_record *r;
 	const u8 *key;
 	int err;
 
-	for (i = 0; i < KVF_MIN(left, SWAPS) && leaves < LEAVES; i++) {
+	for (i = 0; i < KVF_MIN(left, KVE_GC_SWAPS) && leaves < LEAVES; i++) {
 		r = kve_gc_nth(st->gc, st->first + i);
 		key = key_of(st->gc, r, &len);
 		err = kve_tree_leaf(r->tree, key, len, &st->leaf[i]);
@@ -94,7 +86,7 @@ static int leaves_pin(struct step *st)
 	return 0;
 }
 
-static void leaves_unpin(struct step *st)
+static void leaves_unpin(struct kve_gc_swaps *st)
 {
 	u32 i;
 
@@ -104,7 +96,7 @@ static void leaves_unpin(struct step *st)
 }
 
 /* The leaf as it is now: it may have been split or merged since it was pinned. Writer lock. */
-static int leaf_renew(const struct step *st, const struct kve_gc_record *r, struct kve_frame **leaf)
+static int leaf_renew(const struct kve_gc_swaps *st, const struct kve_gc_record *r, struct kve_frame **leaf)
 {
 	const u8 *key;
 	u32 len;
@@ -121,7 +113,7 @@ static int leaf_renew(const struct step *st, const struct kve_gc_record *r, stru
 }
 
 /* What may fail: images for frozen generations. Writer lock. */
-static int prepare(struct kv_db *db, struct step *st)
+static int prepare(struct kv_db *db, struct kve_gc_swaps *st)
 {
 	u32 i;
 	int err = 0;
@@ -142,14 +134,12 @@ static int prepare(struct kv_db *db, struct step *st)
 		err = kve_head_prepare(db, r->tree);
 		if (!err)
 			err = kve_frame_prepare(db, st->leaf[i]);
-		kve_values_expect(db, &r->old);
-		kve_values_expect(db, &r->new);
 	}
 	return err;
 }
 
 /* Tree lock exclusive. */
-static void apply(struct kv_db *db, struct step *st)
+static void apply(struct kv_db *db, struct kve_gc_swaps *st)
 {
 	u8 cell[CELL_MAX];
 	u32 i, len;
@@ -162,41 +152,60 @@ static void apply(struct kv_db *db, struct step *st)
 			continue;
 		r->tree->head.gen = db->open_gen;
 		kve_change_begin(leaf);
-		kve_cell_dead(db, leaf->page, st->slot[i]);
+		kve_cell_dead(r->tree, leaf->page, st->slot[i]);
 		kve_node_cell_set(leaf->page, db->geo.frame, st->slot[i], cell, len);
 		kve_leaf_changed(db, leaf, 0);
 		kve_change_end(leaf);
 		kve_value_live(db, &r->new);
-		kve_values_move(db, &r->old, &r->new,
-				st->gc->buf + r->at + le16_to_cpu(r->new.head_len));
 		db->changed = true;
 		db->changed_gen = db->open_gen;
 	}
 }
 
+/* Those in memory will be found there by their new refs, too. No lock held. */
+static void values_copy(struct kv_db *db, const struct kve_gc_swaps *st)
+{
+	const struct kve_gc_record *r;
+	u32 i;
+
+	for (i = 0; i < st->nr; i++) {
+		r = kve_gc_nth(st->gc, st->first + i);
+		kve_values_expect(db, &r->old);
+		kve_values_expect(db, &r->new);
+	}
+	for (i = 0; i < st->nr; i++) {
+		r = kve_gc_nth(st->gc, st->first + i);
+		kve_values_copy(db, &r->old, &r->new, st->gc->buf + r->at + le16_to_cpu(r->new.head_len));
+	}
+}
+
 int kve_gc_swap(struct kv_db *db, struct kve_gc *gc)
 {
-	struct step st = { .gc = gc, .first = gc->swapped };
+	struct kve_gc_swaps *st = &gc->swaps;
 	int err;
 
-	err = leaves_pin(&st);
+	st->gc = gc;
+	st->first = gc->swapped;
+	st->nr = 0;
+	err = leaves_pin(st);
 	if (!err) {
+		values_copy(db, st);
 		kvp_gate_close(&db->writer);
 		err = kvp_load(&db->degraded) ? -KVE_degraded : kve_super_mark(db);
 		if (!err)
-			err = prepare(db, &st);
+			err = prepare(db, st);
 		if (!err)
-			err = kve_dead_promise(db, st.nr);
+			err = kve_dead_promise(db, st->nr);
 		if (!err) {
 			kvp_rwsem_down_write(&db->tree_lock);
-			apply(db, &st);
+			apply(db, st);
 			kvp_rwsem_up_write(&db->tree_lock);
-			kve_dead_done(db, st.nr);
+			kve_dead_done(db, st->nr);
 		}
 		kvp_gate_open(&db->writer);
 	}
-	leaves_unpin(&st);
+	leaves_unpin(st);
 	if (!err)
-		gc->swapped += st.nr;
+		gc->swapped += st->nr;
 	return err;
 }

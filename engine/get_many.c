@@ -55,7 +55,7 @@ static void group_values(struct kv_db *db, struct kv_tree *t, u64 gen, struct kv
 		w[nr].out = l[i].buf;
 		w[nr++].item = i;
 	}
-	kve_values_read(db, t->id, w, nr, gen == KVE_LIVE);
+	kve_values_read(db, t, w, nr, gen == KVE_LIVE);
 	for (i = 0; i < nr; i++)
 		if (!w[i].err)
 			l[w[i].item].e.flags = KVF_CELL_INLINE;

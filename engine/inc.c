@@ -98,7 +98,7 @@ static int read_and_add(struct kv_db *db, struct kve_op *op)
 	if (e.value_len > sizeof(text) || (e.flags & KVF_CELL_KIND) == KVF_CELL_OBJECT)
 		return -KVE_not_a_number;
 	if ((e.flags & KVF_CELL_KIND) == KVF_CELL_REF)
-		err = kve_value_read(db, op->tree->id, &e.ref, op->key, op->key_len, text);
+		err = kve_value_read(db, op->tree, &e.ref, op->key, op->key_len, text);
 	return err ? err : add(op, text, (size_t)e.value_len);
 }
 

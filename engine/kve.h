@@ -4,7 +4,8 @@
  * life of a put, a get, a commit, a checkpoint and a crash, and holds the table of lock ranks.
  *
  * Data flows one way: API (api.c batch.c cursor.c stream.c) -> transaction (txn.c) -> log (log.c) ->
- * tree (tree.c) -> pages (cache.c, node.c) -> I/O (kvp.h).
+ * tree (tree.c) -> pages (cache.c, node.c) -> I/O (kvp.h). The parts for trees and for snapshots are in files
+ * of their own, kve_tree.h and kve_snapshot.h, which this one includes at its end.
  */
 #ifndef KVE_H
 #define KVE_H
@@ -67,6 +68,7 @@ struct kve_frame {
 	bool dirty;
 	bool zombie; /* merged away, still part of a frozen state */
 	bool reaped; /* zombie: its page has gone to a free batch */
+	bool cut;    /* split since a change in preparation pinned it; writer lock */
 	u32 wanted;  /* bytes that a transaction in preparation will add; writer lock */
 	struct kve_frame *shadow_next; /* db->shadowed */
 	bool shadow_listed;
@@ -81,6 +83,13 @@ struct kve_head {
 	u64 count;
 	struct kve_frame *root; /* NULL: not in memory, see ref */
 	struct kvf_ref ref;	/* all zero and no root: empty */
+};
+
+/* Of a clone: what was born up to here is the snapshot's; clone.c. */
+struct kve_origin {
+	u64 gen, lsn;	/* of the snapshot; 0: no clone */
+	u64 object;	/* large values with ids below this are its own */
+	u32 tree;	/* id of the tree there */
 };
 
 struct kv_tree {
@@ -99,10 +108,25 @@ struct kv_tree {
 	u64 dirty_since, dirty_last;
 	bool dirty;
 	u64 created;
+	struct kve_origin origin; /* set before the tree is known to others */
 	struct kve_head head;	  /* live */
 	struct kve_head *shadow;  /* of frozen generations, newest first */
 	char name[KVF_TREE_NAME_MAX + 1];
 };
+
+/* Pages, values and large values of a clone that are its origin's: they neither live nor die in it. */
+static inline bool kve_shared_page(const struct kv_tree *t, const struct kvf_ref *ref)
+{
+	return t->origin.gen && le64_to_cpu(ref->birth) <= t->origin.gen;
+}
+static inline bool kve_shared_value(const struct kv_tree *t, const struct kvf_value_ref *ref)
+{
+	return le64_to_cpu(ref->lsn) <= t->origin.lsn;
+}
+static inline bool kve_shared_object(const struct kv_tree *t, const struct kvf_object *o)
+{
+	return le64_to_cpu(o->object) < t->origin.object;
+}
 
 /* ---- space ----------------------------------------------------------------------------------- */
 
@@ -134,8 +158,10 @@ struct kve_segment {
 	bool touched;	/* changed since the last freeze */
 	bool row_dirty; /* its row of the segment table must be written */
 	bool dying;	/* in a free batch as a whole */
-	bool busy;	/* LOG: GC reads it, or has just made it: not to be freed */
+	bool busy;	/* LOG: GC reads it, or has just made it: not to be freed; FREE: is being punched */
 	bool stuck;	/* LOG: GC could not empty it: something in it is damaged */
+	bool leaving;	/* TREE: its pages are being moved; it gets no others */
+	bool fixed;	/* a named snapshot refers to something in it: space.surveyed, pins.c */
 	u8 row_kind;	/* what its row says */
 	u32 incarnation;
 	u64 live;	 /* LOG: bytes of records whose values are live, now */
@@ -167,6 +193,12 @@ struct kve_space {
 	struct kvp_mutex lock;
 	struct kve_segment *seg;
 	u32 nr, cap;
+	/* These three may be read without the lock. */
+	u32 ceiling;	/* no segment from here on is used any more; KVF_NO_SEGMENT: all are */
+	u32 held;	/* segments that the reserve is larger by, while a ceiling is set */
+	bool shut;	/* some segments get nothing new: ceiling, leaving */
+	bool yields;	/* the ceiling is that of an image being packed: who needs space lifts it */
+	u32 rowed;	/* rows that the table has, of segments up to this one */
 	bool host_full; /* an image whose file system gives no more: only what is backed counts */
 	u32 listed; /* segments that have rows; the volume may grow while a checkpoint writes them */
 	u32 free_nr;
@@ -177,15 +209,18 @@ struct kve_space {
 	struct kve_free_batch *batches; /* oldest first */
 	u64 pending_bytes, freed_total;
 	u64 live_bytes, tree_bytes;
+	u64 doomed_bytes; /* atomic: of large values deleted since opening, whose chunks are still there */
 	/* deadlist.c; what is not in use before there are snapshots */
 	struct kve_sight *sight; /* of the snapshots, oldest first; changed with the checkpoint lock */
 	u32 sights, sights_cap;
+	bool surveyed; /* fixed is right, of all segments */
 	struct kve_dead_items dead, dead_frozen; /* of the open generation; of the one being written */
 	u32 dead_promised;			 /* entries that changes under way may need */
 	struct kve_listed *listing; /* checkpoint: on their way to rows */
 	u32 listing_nr, listing_cap;
 	u64 pinned_bytes, held_bytes; /* of records, and of pages in dead lists */
 	u64 orphans_from, orphans_to; /* lists of these generations may have what nobody needs; checkpoint */
+	u64 revive; /* what the snapshot of this generation sees is alive again, 0: nothing; checkpoint */
 };
 
 /* ---- log ------------------------------------------------------------------------------------- */
@@ -230,7 +265,7 @@ struct kve_log {
 	bool leading;		 /* a thread waits for the crew, or writes */
 	u64 sync_ns;		 /* a sync takes, smoothed */
 	/* log_writer.c */
-	bool switched; /* since it was opened the log has gone on to another segment; append lock */
+	bool switched; /* since it was opened the log has gone on to another segment; atomic */
 	struct kvp_thread *writer;
 	struct kvp_mutex backing; /* who asks the medium for space of the log */
 	struct kvp_cond wake;	  /* with state */
@@ -257,6 +292,7 @@ struct kv_read {
 	u64 freed_at; /* space.freed_total when it began */
 	u32 uses;     /* cursors and readers that live on it */
 	bool expired;
+	bool undone; /* expired by a rollback */
 	bool implicit; /* ends with its only cursor or reader */
 	struct kve_snapshot *snap; /* a named one: nothing is pinned by this */
 };
@@ -283,6 +319,7 @@ struct kve_value_slab {
 	/* Read without a lock, never freed while the volume is open. */
 	u64 version; /* odd while nothing in it counts */
 	u8 *mem;     /* NULL: given back */
+	u32 pins;    /* atomic: cursors that look at it where it stands */
 	/* Under the lock. */
 	u32 used; /* bytes of entries */
 	u32 next; /* newer in its queue, or the next that is spare; 0: none */
@@ -296,6 +333,7 @@ struct kve_values {
 	struct kve_value_slab *slab; /* the first stands for none */
 	u32 slabs_max, slabs_nr;     /* descriptors, and how many were ever used */
 	u32 spare;
+	u32 held; /* dropped while pinned, linked by next */
 	u64 **index; /* pages of buckets of slots, made as they are needed */
 	u32 index_pages;
 	u8 shift; /* log2 of the number of buckets */
@@ -321,7 +359,8 @@ struct kv_db {
 	struct kvf_geometry geo;
 	struct kvf_super sb; /* the newest that is durable; to change it: state lock */
 	u8 uuid[16];	     /* of sb */
-	u64 bytes_max;	     /* of sb */
+	u64 bytes_max;	     /* atomic: for the next superblock */
+	u64 segments_before; /* of the state before sb; checkpoint lock */
 	u64 process;
 	bool read_only;
 	bool no_thread;
@@ -377,16 +416,24 @@ struct kv_db {
 
 	struct kve_snapshot *snaps;	/* oldest first; state lock */
 	struct kve_snapshot *snap_new;	/* checkpoint lock: to be made by this checkpoint */
+	/* rollback.c; checkpoint lock */
+	bool alone;    /* it has the writer lock closed */
+	bool rolled;   /* the next superblock's log is no use to the state before: never fall back to it */
+	u32 streaming; /* large values that are being streamed in; writer lock */
 
 	struct kve_patch *patches;
 	struct kvp_mutex gc_lock;
 	struct kve_gc *gc; /* GC lock; NULL: no round */
-	u64 gc_moved;	   /* atomic: bytes of records copied since opening */
+	struct kve_emptying *emptying; /* GC lock; NULL: no TREE segments are being emptied */
+	u64 emptying_vain; /* atomic: space.freed_total when that had nothing to win */
+	struct kve_resizing *resizing; /* GC lock; NULL: it is not being made shorter */
+	u64 gc_moved;	   /* atomic: bytes of records and pages moved since opening */
 	u64 gc_bytes;	   /* atomic: memory of a round, which values do without */
 	bool gc_idle;	   /* atomic: the background thread has nothing to win */
 	u64 gc_idle_freed; /* and space.freed_total was this then; worker */
 	bool gc_quiet;	   /* atomic: nobody writes: no more will come to what waits for a checkpoint */
 	u64 gc_quiet_freed; /* space.freed_total when it was last quiet; worker */
+	u64 gc_quiet_reader; /* and the generation of the oldest reader then; worker */
 	u64 gc_vain;	   /* atomic: space.freed_total when a full volume had nothing to win */
 	u64 gc_reader;	   /* generation of the oldest reader that holds what was freed; worker */
 	u64 pace_at;	   /* atomic: bytes of log after which a writer looks whether it has to wait */
@@ -437,7 +484,9 @@ void kve_space_exit(struct kv_db *db);
 /* Make room in the array for segments up to nr. */
 int kve_space_extend(struct kv_db *db, u32 nr);
 /* A FREE segment becomes kind with its next generation. privileged may use the reserve. */
-int kve_segment_take(struct kv_db *db, u8 kind, bool privileged, u32 *segment);
+/* How far into the reserve: not at all; but for the last segment, as what frees space may; all. */
+enum kve_share { KVE_SHARE_NONE, KVE_SHARE_FREEING, KVE_SHARE_ALL };
+int kve_segment_take(struct kv_db *db, u8 kind, enum kve_share share, u32 *segment);
 /* Undo of kve_segment_take for a segment that was never written. */
 void kve_segment_drop(struct kv_db *db, u32 segment);
 /* Bytes [0, upto) of the segment are backed by the medium; flags: KVP_WRITTEN. */
@@ -451,7 +500,17 @@ void kve_ref_drop(struct kv_db *db, const struct kvf_ref *ref);
 int kve_ref_take(struct kv_db *db, u32 blocks, bool twin, u64 gen, struct kvf_ref *ref);
 /* A page of a written state is not needed from generation of list on. */
 int kve_free_page(struct kv_db *db, struct kve_batch_items *list, const struct kvf_ref *ref);
+/* The same of a page of t, unless that is shared: then it stays. */
+static inline int kve_page_dead(const struct kv_tree *t, struct kve_batch_items *list,
+				const struct kvf_ref *ref)
+{
+	if (kve_shared_page(t, ref) && !KVP_BUG("clone-frees-origin"))
+		return 0;
+	return kve_free_page(t->db, list, ref);
+}
 int kve_items_reserve(struct kve_batch_items *l, u32 more);
+/* Bytes of log that a value's record takes. */
+u64 kve_value_bytes(const struct kvf_value_ref *ref);
 /* A value's record has died / has come to life. */
 void kve_value_dead(struct kv_db *db, const struct kvf_value_ref *ref);
 void kve_value_live(struct kv_db *db, const struct kvf_value_ref *ref);
@@ -463,6 +522,8 @@ int kve_space_reap(struct kv_db *db, u64 replay_lsn, struct kve_batch_items *lis
 void kve_space_apply(struct kv_db *db, u64 oldest_intact, u64 oldest_reader);
 /* Give dead segments back to the file system. */
 void kve_space_trim(struct kv_db *db);
+/* Segments that a volume of nr grows by at once. */
+u32 kve_space_step(const struct kv_db *db, u32 nr);
 /* So few segments are left of a volume with a limit that GC has to begin, to have the room for it. */
 bool kve_space_scarce(struct kv_db *db, u64 checkpoint);
 /* Segments that GC may take now, the needs of the next checkpoint left aside. */
@@ -483,6 +544,19 @@ int kve_segtab_load(struct kv_db *db);
 /* Rows for all that changed, blocks for the table's own pages: see checkpoint.c. */
 int kve_segtab_write(struct kv_db *db, struct kve_free_batch *batch, u64 gen);
 int kve_segment_header_write(struct kv_db *db, u32 segment, u8 kind);
+
+/* ---- space_tail.c: checkpoint lock ------------------------------------------------------------- */
+
+/* Segments that the volume should have when those up to end are in use. Space lock. */
+u32 kve_tail_wanted(const struct kv_db *db, u32 end);
+/* Before a checkpoint: segments at the end that nobody needs are no part of the state that it writes. */
+void kve_tail_drop(struct kv_db *db);
+/* After it: an image file ends where the newest two states do. */
+int kve_tail_cut(struct kv_db *db);
+/* The file is longer than the newest state. */
+bool kve_tail_due(struct kv_db *db);
+/* Of a volume that nobody writes to: trims it; two checkpoints at most, if the file can be cut by that. */
+int kve_tail_settle(struct kv_db *db);
 
 /* ---- log*.c ------------------------------------------------------------------------- */
 
@@ -519,8 +593,8 @@ void kve_log_pos(struct kv_db *db, struct kve_logpos *pos);
  * Read the value that ref points to, check it against key, hand it over: buf has room for
  * ref.payload_len. Takes no lock that the caller may hold but state.
  */
-int kve_value_read(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
-		   u32 key_len, void *buf);
+int kve_value_read(struct kv_db *db, const struct kv_tree *t, const struct kvf_value_ref *ref,
+		   const void *key, u32 key_len, void *buf);
 /* One value of many. */
 struct kve_value_want {
 	struct kvf_value_ref ref;
@@ -531,9 +605,9 @@ struct kve_value_want {
 	int err;
 };
 /* Many values through the cache of values: what it lacks is sorted by place and read in few transfers. */
-void kve_values_read(struct kv_db *db, u32 tree, struct kve_value_want *w, u32 n, bool push);
+void kve_values_read(struct kv_db *db, const struct kv_tree *t, struct kve_value_want *w, u32 n, bool push);
 /* One through the cache of values, which it fills; push: see kve_values_put. */
-int kve_value_get(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
+int kve_value_get(struct kv_db *db, const struct kv_tree *t, const struct kvf_value_ref *ref, const void *key,
 		  u32 key_len, void *buf, bool push);
 
 /* ---- ahead.c --------------------------------------------------------------------------------- */
@@ -554,7 +628,8 @@ const void *kve_ahead_value(struct kve_scan_at *at, u32 slot);
 /* Would the next ones be asked for as well? */
 bool kve_ahead_due(const struct kve_scan_at *at);
 /* Read values from that slot on; end: the first slot, in the direction of the scan, that is not wanted. */
-void kve_ahead_read(struct kv_db *db, u32 tree, struct kve_scan_at *at, const u8 *page, u32 end);
+void kve_ahead_read(struct kv_db *db, const struct kv_tree *t, struct kve_scan_at *at, const u8 *page,
+		    u32 end);
 void kve_ahead_free(struct kve_ahead *a);
 
 /* ---- value_cache.c --------------------------------------------------------------------------- */
@@ -562,12 +637,22 @@ void kve_ahead_free(struct kve_ahead *a);
 int kve_values_init(struct kv_db *db, u64 bytes);
 void kve_values_exit(struct kv_db *db);
 bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out);
+/*
+ * The value where it stands in the cache, of which *pin keeps that part (0: none yet); good until the next
+ * call with that pin. NULL: not there, or in pieces.
+ */
+const void *kve_values_pin(struct kv_db *db, const struct kvf_value_ref *ref, u32 *pin);
+void kve_values_unpin(struct kv_db *db, u32 *pin);
 /* push: what has not been looked at for long makes room. */
 void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes, bool push);
-/* It will be moved soon: its place in the index is asked for. */
+/* It is dead. No lock; whoever has it in sight still reads it from the medium. */
+void kve_values_forget(struct kv_db *db, const struct kvf_value_ref *ref);
+/* It will be copied soon: its place in the index is asked for. */
 void kve_values_expect(struct kv_db *db, const struct kvf_value_ref *ref);
-/* GC has copied the value: if it is in memory, it stays there, under its new place. */
-void kve_values_move(struct kv_db *db, const struct kvf_value_ref *from, const struct kvf_value_ref *to,
+/* And a little later: it is asked for itself. */
+void kve_values_near(struct kv_db *db, const struct kvf_value_ref *ref);
+/* GC has copied the value: if it is in memory, it is there under its new place, too. */
+void kve_values_copy(struct kv_db *db, const struct kvf_value_ref *from, const struct kvf_value_ref *to,
 		     const void *bytes);
 void kve_values_shrink(struct kv_db *db, u64 bytes);
 void kve_values_yield(struct kv_db *db);
@@ -608,12 +693,19 @@ u32 kve_pages_load(struct kv_db *db, struct kv_tree *tree, struct kve_page_want 
 /* Same, into a caller's frame-sized buffer. */
 int kve_page_read(struct kv_db *db, u32 tree, const char *name, const struct kvf_ref *ref, int level,
 		  void *buf);
+/* The id that a page of t bears; 0: any, see clone.c. */
+static inline u32 kve_page_owner(const struct kv_tree *t, const struct kvf_ref *ref)
+{
+	return kve_shared_page(t, ref) ? 0 : t->id;
+}
 void kve_frame_touch(struct kve_frame *f);
 void kve_frame_insert(struct kv_db *db, struct kve_frame *f);
 /* Evict until count frames fit below the limit. No lock held. */
 void kve_cache_shrink(struct kv_db *db, u32 count);
 /* Of a tree that nobody reads or changes. */
 void kve_tree_evict(struct kv_db *db, struct kv_tree *t);
+/* The same with the tree lock exclusive; all is clean. */
+void kve_tree_evict_locked(struct kv_db *db, struct kv_tree *t);
 /* Give back what the system wants; worker. */
 void kve_cache_reclaim(struct kv_db *db);
 int kve_cache_reclaim_start(struct kv_db *db);
@@ -643,216 +735,6 @@ static inline u64 kve_gen_now(const struct kv_tree *t)
 {
 	return t->system ? t->db->ckpt_gen : t->db->open_gen;
 }
-
-/* ---- tree.c, tree_change.c, tree_split.c --------------------------------------------------------- */
-
-/* Image of a frame, or head of a tree, at a generation. */
-struct kve_image {
-	u8 *page;
-	struct kve_frame **kids;
-	bool live;
-};
-bool kve_image_at(struct kve_frame *f, u64 gen, struct kve_image *im);
-struct kve_head *kve_head_at(struct kv_tree *t, u64 gen);
-
-/*
- * Leaf of the key in the live state, pinned; loads what is missing. Tree lock not held. *leaf NULL: the
- * tree is empty.
- */
-int kve_tree_leaf(struct kv_tree *t, const void *key, u32 len, struct kve_frame **leaf);
-static inline void kve_frame_unpin(struct kve_frame *f)
-{
-	kvp_sub(&f->pins, 1u);
-}
-
-/* Where a lookup goes: exact key, or the leaf for a cursor. */
-enum kve_seek { KVE_SEEK_KEY, KVE_SEEK_BEFORE, KVE_SEEK_LAST };
-/*
- * Copy the leaf of generation gen that key belongs to (BEFORE: that holds the keys just below key; LAST:
- * the last leaf) into page. -KVE_not_found: the tree is empty. leaves: of a scan, how many are read at once
- * when this one is missing; below 0: it goes downwards.
- */
-int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page,
-		  int leaves);
-
-/* The same, with what pending range deletes hide. */
-int kve_leaf_copy_raw(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page,
-		      int leaves);
-
-/* Does a leaf hold the keys that are looked for? */
-bool kve_leaf_fits(const u8 *page, u32 frame, enum kve_seek seek, const void *key, u32 len);
-
-/* fn for each entry with key >= from, until it returns non-zero, which is passed on. page: a frame's
- * bytes for use in between; fn may change the tree. */
-int kve_tree_each(struct kv_tree *t, u64 gen, const void *from, u32 len, u8 *page,
-		  int (*fn)(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *cell, u32 cell_len),
-		  void *arg);
-
-/* The leaf for key cannot be read: where the next one begins. *out_len 0: it is the last. */
-int kve_damage_end(struct kv_tree *t, u64 gen, const void *key, u32 len, u8 *out, u32 *out_len);
-
-/* What a leaf says of a key: the cell, copied. */
-struct kve_entry {
-	u8 flags;
-	u32 len;	   /* bytes of cell */
-	u64 value_len;	   /* bytes of the value */
-	u32 inline_len;
-	struct kvf_value_ref ref;
-	struct kvf_object object;
-};
-/* Decode a verified leaf cell. value: the inline value, pointing into the cell. */
-void kve_entry_decode(struct kve_entry *e, u8 flags, const u8 *cell, u32 len, const u8 **value);
-
-/* ---- api.c, get_many.c ---- */
-
-/* The value of a key into the caller's buffer: what kv_get_into does. */
-int kve_get_into(struct kv_db *db, struct kv_tree *t, u64 gen, const void *key, u32 len, void *buf,
-		 size_t cap, size_t *value_len);
-
-/* ---- tree_get.c ---- */
-
-/* A leaf without a lock, as it was at some version. */
-struct kve_spot {
-	struct kv_db *db;
-	struct kve_frame *frame;
-	u64 version;
-	u64 applied; /* of the volume */
-	u64 range_lsn; /* of the tree */
-	const u8 *page;
-};
-/*
- * The leaf that key belongs to now. Between kvp_reader_enter and kvp_reader_exit. -KVE_restart: changed
- * meanwhile; -KVE_need_page: not all of the way is in memory.
- */
-int kve_spot_find(struct kv_tree *t, const void *key, u32 len, struct kve_spot *s);
-/* Nothing has changed since: what was read is true. */
-bool kve_spot_valid(const struct kve_spot *s);
-/* For those that share the writer lock, and those that read the live image of a leaf under the tree lock. */
-void kve_leaf_lock(struct kve_frame *leaf);
-void kve_leaf_unlock(struct kve_frame *leaf);
-/* Look up; an inline value of at most cap bytes goes to buf. */
-int kve_tree_get_locked(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kve_entry *e,
-			void *buf, size_t cap);
-int kve_tree_get(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kve_entry *e, void *buf,
-		 size_t cap);
-/* One of many: err is set to -KVE_need_page before and to what kve_tree_get gives; else it is left out. */
-struct kve_lookup {
-	const void *key;
-	u32 key_len;
-	int err;
-	void *buf;
-	size_t cap;
-	struct kve_entry e;
-};
-void kve_tree_get_many(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n);
-/* Under the tree lock; reads what is missing. */
-void kve_tree_get_many_locked(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n);
-
-/* One change: a record of the log and what it does to its tree. */
-struct kve_op {
-	struct kv_tree *tree;
-	const void *key, *value;
-	u32 key_len, value_len;
-	u8 kind;  /* KVF_RECORD_* */
-	u8 flags; /* KVF_RECORD_OBJECT */
-	bool separated; /* the leaf gets a ref */
-	bool poison;
-	bool existed;   /* set by kve_op_prepare: the key was there */
-	u64 old_object; /* and held this large value */
-	u64 lsn;
-	struct kvf_value_ref ref;
-	struct kve_frame *leaf; /* pinned while being prepared */
-	/*
-	 * Sets value from what the key holds, NULL: nothing; or fails. -KVE_restart: it must be asked without
-	 * the lock of a leaf.
-	 */
-	int (*compute)(struct kve_op *op, const struct kve_entry *e, const u8 *value);
-	void *arg; /* of compute; RANGE_DELETE: struct kve_range, NULL once it is in its tree's list */
-};
-/* May it use the reserve: does it free space? */
-static inline bool kve_op_frees(const struct kve_op *op)
-{
-	return op->kind == KVF_RECORD_DELETE || op->kind == KVF_RECORD_TREE_DROP ||
-	       op->kind == KVF_RECORD_RANGE_DELETE ||
-	       (op->tree->id == KVF_TREE_OBJECTS && op->kind == KVF_RECORD_PUT &&
-		*(const u8 *)op->key == KVF_OBJECT_DOOMED);
-}
-
-/* Everything that may fail: leaf in memory, shadows, frames to split. near: a pinned leaf that may be the one
- * already, or NULL. Writer lock. */
-struct kve_reserve {
-	struct kve_frame *inner, *leaf; /* spare frames, linked by next */
-	u32 inner_nr, leaf_nr;
-};
-int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_frame *near, struct kve_reserve *rs);
-int kve_reserve_fill(struct kv_db *db, struct kve_reserve *rs, u32 leaves, u32 inners);
-void kve_reserve_drop(struct kv_db *db, struct kve_reserve *rs);
-/* Cannot fail after a successful prepare. Tree lock exclusive. */
-void kve_op_apply(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs);
-/* The value that slot i refers to is dead. */
-void kve_cell_dead(struct kv_db *db, const u8 *page, u32 i);
-/* The cell that op stores. */
-void kve_op_cell(const struct kve_op *op, struct kve_cell *cell);
-/* Outside of a transaction: system trees in a checkpoint, replay. value NULL: remove. */
-int kve_tree_apply(struct kv_db *db, struct kve_op *op);
-int kve_tree_put(struct kv_tree *t, const void *key, u32 key_len, const void *value, u32 len);
-int kve_tree_remove(struct kv_tree *t, const void *key, u32 key_len);
-/* Tree lock exclusive: forget what frozen generations below gen needed. */
-void kve_shadows_drop(struct kv_db *db);
-void kve_frame_unref(struct kv_db *db, struct kve_frame *f);
-/* Checkpoint, writer and tree lock: pages of frames merged away go to the batch. */
-int kve_zombies_reap(struct kv_db *db, struct kve_batch_items *list);
-void kve_mark_dirty(struct kv_db *db, struct kve_frame *f);
-/* A prepared leaf has changed: marks, and single changes are let in. Tree lock exclusive. */
-void kve_leaf_changed(struct kv_db *db, struct kve_frame *f, u64 lsn);
-/* Keep the tree's head, a frame's image for frozen generations before they change. Writer lock. */
-int kve_head_prepare(struct kv_db *db, struct kv_tree *t);
-int kve_frame_prepare(struct kv_db *db, struct kve_frame *f);
-/* Make room in the parent and split f so that an entry with this key fits. Tree lock exclusive. */
-void kve_tree_split(struct kv_db *db, struct kve_frame *f, const void *key, u32 len,
-		    struct kve_reserve *rs);
-/* f has become sparse: merge with a neighbour if that is in memory and prepared. */
-void kve_tree_merge(struct kv_db *db, struct kve_frame *f);
-/* An empty tree gives up its root, which is in memory. Tree lock exclusive. */
-void kve_tree_uproot(struct kv_db *db, struct kv_tree *t);
-u32 kve_kid_index(const struct kve_frame *parent, const struct kve_frame *f);
-/* A leaf has lost entries outside of a transaction: join it with a neighbour if it is sparse. Writer lock. */
-int kve_leaf_shrunk(struct kv_db *db, struct kve_frame *f);
-/* Around each change of what readers without lock look at: see tree_get.c. */
-static inline void kve_odd(u64 *version)
-{
-	KVP_ASSERT(!(*version & 1));
-	kvp_store(version, *version + 1);
-	kvp_fence_release();
-}
-static inline void kve_even(u64 *version)
-{
-	kvp_store_release(version, *version + 1);
-}
-static inline void kve_change_begin(struct kve_frame *f)
-{
-	kve_odd(&f->version);
-}
-static inline void kve_change_end(struct kve_frame *f)
-{
-	kve_even(&f->version);
-}
-
-/* Tree registry: forest.c */
-int kve_tree_row(struct kv_db *db, const u8 *key, u32 key_len, const u8 *cell, u32 cell_len,
-		 struct kvf_tree_head *h);
-/* Byte order, as the forest has it. */
-int kve_name_compare(const char *a, const char *b);
-struct kv_tree *kve_tree_find(struct kv_db *db, const char *name);
-struct kv_tree *kve_tree_by_id(struct kv_db *db, u32 id);
-struct kv_tree *kve_tree_add(struct kv_db *db, u32 id, const char *name, u32 name_len);
-int kve_forest_load(struct kv_db *db);
-int kve_forest_write(struct kv_db *db, u64 gen);
-int kve_tree_create(struct kv_db *db, const char *name, struct kv_tree **out);
-void kve_tree_create_apply(struct kv_db *db, struct kv_tree *t);
-void kve_tree_drop_apply(struct kv_db *db, struct kv_tree *t);
-/* The last entry of a dropped tree has been deleted: a step on the way to give up its pages. */
-int kve_tree_gone(struct kv_db *db, struct kv_tree *t);
 
 /* ---- txn.c ----------------------------------------------------------------------------------- */
 
@@ -900,8 +782,8 @@ u64 kve_freeze(struct kv_db *db);
 int kve_worker_start(struct kv_db *db);
 void kve_worker_stop(struct kv_db *db);
 void kve_worker_kick(struct kv_db *db);
-/* There is something for kve_doomed_step(). */
-void kve_doom(struct kv_db *db);
+/* There is something for kve_doomed_step(), with so many bytes of large values. */
+void kve_doom(struct kv_db *db, u64 bytes);
 /* Pages on their way out: packed, sealed, checked, collected to large writes. */
 struct kve_pageout;
 int kve_pageout_new(struct kv_db *db, u64 gen, struct kve_batch_items *freed, struct kve_pageout **out);
@@ -913,6 +795,9 @@ void kve_pageout_free(struct kve_pageout *po);
 int kve_dirty_each(struct kv_tree *t, u64 gen, int (*fn)(void *arg, struct kve_frame *f), void *arg);
 /* Deleted large values and dropped trees: one bounded step; 0 when nothing is left. */
 int kve_doomed_step(struct kv_db *db, bool *more);
+/* Nobody is inside such a step from here on; until kve_steps_go(). No lock held. */
+void kve_steps_stop(struct kv_db *db);
+void kve_steps_go(struct kv_db *db);
 /* Space is needed: some steps at once, and a checkpoint. False: nothing waits, or it fails. No lock held. */
 bool kve_doomed_help(struct kv_db *db);
 
@@ -922,8 +807,10 @@ void kve_gc_init(struct kv_db *db);
 /* The round, if any, is given up: what was copied and not swapped is dead. Nobody else uses the volume. */
 void kve_gc_stop(struct kv_db *db);
 void kve_gc_exit(struct kv_db *db);
-/* The volume is full: a round, if one would win anything; else -KVE_no_space. */
-int kve_gc_rescue(struct kv_db *db);
+/* The volume is full: a round, if one would win anything; else -KVE_no_space. wait: for one under way. */
+int kve_gc_rescue(struct kv_db *db, bool wait);
+/* No space, in an image that is being packed: it may grow again. False: that was not the reason. */
+bool kve_resize_yield(struct kv_db *db);
 /* gc_pace.c: a piece of it in the background. True: there is more to do at once. */
 bool kve_gc_background(struct kv_db *db);
 /* The worker has had nothing to do for a second. True: there is something now. */
@@ -938,6 +825,9 @@ u32 kve_space_pool(struct kv_db *db);
 bool kve_space_pressed(struct kv_db *db);
 /* What the next checkpoint may need to write: txn.c. */
 u64 kve_space_need(const struct kv_db *db, bool privileged);
+
+/* emptying.c: pages of a system tree that are to be moved are marked, before a checkpoint writes it. */
+int kve_emptying_system(struct kv_db *db, struct kv_tree *t);
 
 /* ---- recover.c, logscan.c ---------------------------------------------------------------------- */
 
@@ -976,6 +866,8 @@ u64 kve_readers_oldest(struct kv_db *db);
 void kve_pinned_update(struct kv_db *db);
 /* Expire readers that hold too much. Checkpoint. */
 void kve_readers_expire(struct kv_db *db);
+/* All of them: the state goes back. Writer lock closed, tree lock exclusive. */
+void kve_readers_undo(struct kv_db *db);
 /* As kv_cursor_open, of a dropped tree as well. */
 int kve_cursor_open(struct kv_db *db, struct kv_read *r, kv_tree *tree, kv_cursor **out);
 u64 kve_cursor_gen(const struct kv_cursor *c);
@@ -983,16 +875,19 @@ struct kv_tree *kve_tree_of(struct kv_db *db, kv_tree *t);
 
 /* ---- stream.c -------------------------------------------------------------------------------- */
 
-int kve_pending_doom(struct kv_db *db);
+/* Objects up to the id, not including it: nobody streams them in. */
+int kve_pending_doom(struct kv_db *db, u64 below);
 void kve_object_key(u8 *buf, u8 class, u64 object, u64 chunk);
 #define KVE_OBJECT_KEY_BYTES 17u
 #define KVE_OBJECT_ROW_BYTES 9u
 /* t: the tree that has the value. */
 int kve_object_read(struct kv_tree *t, u64 gen, const struct kvf_object *o, u64 offset, void *buf,
 		    size_t len);
+struct kve_entry;
 int kve_reader_entry(struct kv_db *db, struct kv_read *r, struct kv_tree *t, const void *key,
 		     u32 key_len, const struct kve_entry *e, const u8 *inline_value, kv_reader **out);
 
+#include "kve_tree.h"
 #include "kve_snapshot.h"
 
 #endif

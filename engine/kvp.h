@@ -24,6 +24,7 @@
  *   kvp_slot()      number below KVP_SLOTS of this thread or processor: equal ones share a cache line
  *   kvp_reader_enter() kvp_reader_exit()           around reads without lock of memory from an arena:
  *                                                  trimming waits for them; nothing in between sleeps
+ *   kvp_process_is(id)  the same process as when kvp_process_id() gave this number
  *   kvp_likely(x) kvp_unlikely(x)
  *   KVP_INLINE                                     static, and inlined wherever it is called
  *   kvp_prefetch(p)                                bring the cache line of p; any address will do
@@ -39,6 +40,30 @@
 void *kvp_alloc(size_t bytes, unsigned int flags);
 void *kvp_alloc_array(size_t n, size_t bytes, unsigned int flags); /* overflow checked */
 void kvp_free(void *p);						   /* NULL is fine */
+/*
+ * Room for need items of so many bytes each: in the array whose address is given, or in a longer copy of the
+ * nr that are there. -KVE_no_memory, and all as it was.
+ */
+static inline int kvp_array_room(void *array, u32 *cap, u32 nr, u32 need, size_t bytes)
+{
+	u32 more = *cap + *cap / 2 + 16;
+	void *old, *copy;
+
+	if (need <= *cap)
+		return 0;
+	if (more < need)
+		more = need;
+	copy = kvp_alloc_array(more, bytes, 0);
+	if (!copy)
+		return -KVE_no_memory;
+	memcpy(&old, array, sizeof(old));
+	if (nr)
+		memcpy(copy, old, nr * bytes);
+	kvp_free(old);
+	memcpy(array, &copy, sizeof(copy));
+	*cap = more;
+	return 0;
+}
 /* Buffers for I/O: aligned to 4096, length rounded up to 4096. */
 void *kvp_iobuf_alloc(size_t bytes);
 void kvp_iobuf_free(void *p, size_t bytes);

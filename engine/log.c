@@ -93,30 +93,34 @@ int kve_log_write_error(struct kv_db *db, const char *what)
 	return kve_degrade(db, KVE_io_write, "log segment %u: %s", db->log.pos.segment, what);
 }
 
-/* Write [from, to) of the head segment from the ring; whole blocks. */
-int kve_log_write_ring(struct kv_db *db, u32 from, u32 to)
+void kve_log_io_add(struct kvp_io *io, unsigned int *n, u64 off, void *buf, u32 len)
+{
+	memset(&io[*n], 0, sizeof(*io));
+	io[*n].op = KVP_IO_WRITE;
+	io[*n].off = off;
+	io[*n].buf = buf;
+	io[*n].len = len;
+	*n += len > 0;
+}
+
+unsigned int kve_log_ring_ios(struct kv_db *db, u32 from, u32 to, struct kvp_io *io)
 {
 	struct kve_log *log = &db->log;
-	u64 base = kve_segment_offset(db, log->pos.segment);
-	u32 at, len;
-	int err;
+	u64 off = kve_segment_offset(db, log->pos.segment) + from;
+	u32 at = from & (log->ring_bytes - 1), len = to - KVF_MIN(to, from);
+	u32 part = KVF_MIN(len, log->ring_bytes - at);
+	unsigned int n = 0;
 
-	while (from < to) {
-		at = from & (log->ring_bytes - 1);
-		len = KVF_MIN(to - from, log->ring_bytes - at);
-		log->unsynced = true;
-		err = kvp_dev_write(db->dev, base + from, log->ring + at, len, 0);
-		if (err)
-			return kve_log_write_error(db, "write failed");
-		from += len;
-	}
-	return 0;
+	kve_log_io_add(io, &n, off, log->ring + at, part);
+	kve_log_io_add(io, &n, off + part, log->ring, len - part);
+	return n;
 }
 
 /* All whole blocks below off go home. */
 int kve_log_write_home(struct kv_db *db)
 {
 	struct kve_log *log = &db->log;
+	struct kvp_io io[2];
 	u32 from, to;
 	int err;
 
@@ -126,9 +130,10 @@ int kve_log_write_home(struct kv_db *db)
 	kvp_mutex_unlock(&log->append);
 	if (from >= to)
 		return 0;
-	err = kve_log_write_ring(db, from, to);
+	log->unsynced = true;
+	err = kvp_dev_batch(db->dev, io, kve_log_ring_ios(db, from, to, io));
 	if (err)
-		return err;
+		return kve_log_write_error(db, "write failed");
 	kvp_mutex_lock(&log->append);
 	log->written = to;
 	kvp_mutex_unlock(&log->append);
@@ -138,9 +143,9 @@ int kve_log_write_home(struct kv_db *db)
 /* ---- segments: flush lock ---------------------------------------------------------------------- */
 
 /* The segment that will follow the head. */
-static int take_next(struct kv_db *db, bool privileged, u32 *segment, u32 *gen)
+static int take_next(struct kv_db *db, enum kve_share share, u32 *segment, u32 *gen)
 {
-	int err = kve_segment_take(db, KVF_KIND_LOG, privileged, segment);
+	int err = kve_segment_take(db, KVF_KIND_LOG, share, segment);
 
 	if (err)
 		return err;
@@ -150,61 +155,71 @@ static int take_next(struct kv_db *db, bool privileged, u32 *segment, u32 *gen)
 	return 0;
 }
 
-/* Header of the head segment goes home at once: a killed process must leave it behind. */
-static int head_begin(struct kv_db *db, u32 segment, u32 gen, u64 lsn, u32 incarnation)
+/* Of a segment that is to be the head, in log->out. */
+static void header_make(struct kv_db *db, const struct kve_logpos *head, u32 next_segment, u32 next_gen)
 {
 	struct kve_log *log = &db->log;
 	struct kvf_segment_header *h = (struct kvf_segment_header *)log->out;
 	struct kvf_identity id;
-	u32 backed;
-	int err;
 
 	memset(log->out, 0, db->geo.block);
 	h->kind = KVF_KIND_LOG;
-	h->next_segment = cpu_to_le32(log->next_segment);
-	h->next_gen = cpu_to_le32(log->next_gen);
-	h->first_lsn = cpu_to_le64(lsn);
-	kve_identity(db, segment, gen, incarnation, &id);
+	h->next_segment = cpu_to_le32(next_segment);
+	h->next_gen = cpu_to_le32(next_gen);
+	h->first_lsn = cpu_to_le64(head->lsn);
+	kve_identity(db, head->segment, head->gen, head->incarnation, &id);
 	kvf_segment_header_seal(h, &id);
-	log->unsynced = true;
-	err = kvp_dev_write(db->dev, kve_segment_offset(db, segment), log->out, db->geo.block, 0);
-	if (err)
-		return kve_log_write_error(db, "header: write failed");
+}
+
+/* Its header is at home: a killed process must leave it behind. */
+static void head_set(struct kv_db *db, const struct kve_logpos *head, u32 next_segment, u32 next_gen)
+{
+	struct kve_log *log = &db->log;
+	struct kve_segment *s;
+	u32 backed;
+
 	kvp_mutex_lock(&db->space.lock);
-	db->space.seg[segment].incarnation = incarnation;
-	db->space.seg[segment].row_dirty = true;
-	backed = db->space.seg[segment].backed;
+	s = &db->space.seg[head->segment];
+	s->incarnation = head->incarnation;
+	s->row_dirty = true;
+	backed = s->backed;
 	kvp_mutex_unlock(&db->space.lock);
 	kvp_mutex_lock(&log->append);
-	log->pos.segment = segment;
-	log->pos.gen = gen;
-	log->pos.incarnation = incarnation;
+	log->pos = *head;
 	log->pos.offset = log->filled = log->written = log->windowed = db->geo.block;
-	log->pos.lsn = lsn;
+	log->next_segment = next_segment;
+	log->next_gen = next_gen;
 	log->backed = backed;
 	log->entries_nr = log->records = 0;
-	log->first_lsn = lsn;
+	log->first_lsn = head->lsn;
 	log->value_bytes = 0;
 	log->resumed = 0;
 	kvp_mutex_unlock(&log->append);
-	return 0;
 }
 
 int kve_log_start(struct kv_db *db, u64 lsn)
 {
+	struct kve_logpos head = { .lsn = lsn, .incarnation = le32_to_cpu(db->sb.incarnation) };
 	struct kve_log *log = &db->log;
-	u32 segment, gen;
+	u32 next, next_gen;
 	int err;
 
 	kvp_mutex_lock(&log->flush);
-	err = take_next(db, true, &segment, &gen);
+	err = take_next(db, KVE_SHARE_ALL, &head.segment, &head.gen);
 	if (!err)
-		err = take_next(db, true, &log->next_segment, &log->next_gen);
+		err = take_next(db, KVE_SHARE_ALL, &next, &next_gen);
 	if (!err)
-		err = kve_log_back(db, segment, db->geo.block);
-	if (!err)
-		err = head_begin(db, segment, gen, lsn, le32_to_cpu(db->sb.incarnation));
+		err = kve_log_back(db, head.segment, db->geo.block);
 	if (!err) {
+		header_make(db, &head, next, next_gen);
+		log->unsynced = true;
+		err = kvp_dev_write(db->dev, kve_segment_offset(db, head.segment), log->out, db->geo.block,
+				    0);
+		if (err)
+			err = kve_log_write_error(db, "header: write failed");
+	}
+	if (!err) {
+		head_set(db, &head, next, next_gen);
 		log->filled_lsn = lsn - 1;
 		log->durable_lsn = lsn - 1;
 		log->place = -1;
@@ -233,15 +248,14 @@ static u32 footer_room(const struct kv_db *db)
 	return (u32)KVF_ROUND_UP((u32)kvf_footer_bytes(db->log.entries_nr), db->geo.block);
 }
 
-/* buf: footer_room() bytes. */
-static int footer_write(struct kv_db *db, u8 *buf)
+/* In buf, footer_room() bytes. */
+static void footer_make(struct kv_db *db, u8 *buf)
 {
 	struct kve_log *log = &db->log;
 	u32 room = footer_room(db), start = db->geo.segment - room;
 	u32 tail = (u32)KVF_ROUND_UP(log->pos.offset, db->geo.block);
 	struct kvf_identity id;
 	struct kvf_footer *f;
-	int err;
 
 	memset(buf, 0, room);
 	/* The last block of records may be the first of the footer. */
@@ -259,8 +273,6 @@ static int footer_write(struct kv_db *db, u8 *buf)
 	f->value_bytes = cpu_to_le64(log->value_bytes);
 	kve_log_identity(db, &id);
 	kvf_footer_seal(f, &id);
-	err = kvp_dev_write(db->dev, kve_segment_offset(db, log->pos.segment) + start, buf, room, 0);
-	return err ? kve_log_write_error(db, "footer: write failed") : 0;
 }
 
 static void seal_record(struct kv_db *db, struct kvf_record *r)
@@ -287,25 +299,16 @@ void kve_log_ring_put(struct kve_log *log, u32 off, const void *data, u32 len)
 	memcpy(log->ring, (const u8 *)data + part, len - part);
 }
 
-/* The successor taken earlier becomes *segment; the one just taken becomes the successor. */
-static void swap_next(struct kve_log *log, u32 *segment, u32 *gen)
-{
-	u32 s = *segment, g = *gen;
+#define SEAL_BYTES ((u32)kvf_record_bytes(0, 0, 0))
 
-	kvp_mutex_lock(&log->append);
-	*segment = log->next_segment;
-	*gen = log->next_gen;
-	log->next_segment = s;
-	log->next_gen = g;
-	kvp_store(&log->switched, true);
-	kvp_mutex_unlock(&log->append);
-}
-
-/* Everything that may run out of space or memory, before the first byte of the SEAL record. */
-static int switch_prepare(struct kv_db *db, bool privileged, u32 *segment, u32 *gen, u8 **footer)
+/*
+ * Everything that may run out of space or memory, before the first byte of the SEAL record: the segment
+ * behind the next head, and a buffer for the footer.
+ */
+static int switch_prepare(struct kv_db *db, enum kve_share share, u32 *segment, u32 *gen, u8 **footer)
 {
 	struct kve_log *log = &db->log;
-	int err = take_next(db, privileged, segment, gen);
+	int err = take_next(db, share, segment, gen);
 
 	if (err)
 		return err;
@@ -317,7 +320,8 @@ static int switch_prepare(struct kv_db *db, bool privileged, u32 *segment, u32 *
 	*footer = err ? NULL : kvp_iobuf_alloc(footer_room(db));
 	if (!err && !*footer)
 		err = -KVE_no_memory;
-	if (!err)
+	/* What the ring still has goes with the rest, if it has room. */
+	if (!err && log->limit - (log->pos.offset - log->written) < SEAL_BYTES + db->geo.block)
 		err = kve_log_write_home(db);
 	if (err) {
 		kvp_iobuf_free(*footer, footer_room(db));
@@ -330,14 +334,14 @@ static int switch_prepare(struct kv_db *db, bool privileged, u32 *segment, u32 *
 static u32 seal_append(struct kv_db *db)
 {
 	u8 buf[sizeof(struct kvf_record) + KVF_RECORD_ALIGN] __attribute__((aligned(8)));
-	u32 len = (u32)kvf_record_bytes(0, 0, 0), pad;
 	struct kve_log *log = &db->log;
+	u32 pad;
 
 	KVP_BUILD_BUG_ON(sizeof(buf) < 64);
 	seal_record(db, (struct kvf_record *)buf);
 	kvp_mutex_lock(&log->append);
-	kve_log_ring_put(log, log->pos.offset, buf, len);
-	log->pos.offset += len;
+	kve_log_ring_put(log, log->pos.offset, buf, SEAL_BYTES);
+	log->pos.offset += SEAL_BYTES;
 	log->pos.lsn++;
 	log->records++;
 	pad = (u32)KVF_ROUND_UP(log->pos.offset, db->geo.block) - log->pos.offset;
@@ -346,40 +350,64 @@ static u32 seal_append(struct kv_db *db)
 	return log->pos.offset + pad;
 }
 
-/*
- * SEAL, footer, on to the next segment; a transaction may go on there. What can be refused (space,
- * memory) is asked for first, so then nothing has happened. Writer lock.
- */
-int kve_log_switch(struct kv_db *db, bool privileged)
+/* What is left of the old head, up to end, its footer, and the header of the new one: at once. */
+static int switch_write(struct kv_db *db, u32 end, u8 *footer, const struct kve_logpos *head)
 {
 	struct kve_log *log = &db->log;
-	u32 segment, gen, old = log->pos.segment, room;
+	u64 base = kve_segment_offset(db, log->pos.segment);
+	u32 room = footer_room(db), start = db->geo.segment - room;
+	struct kvp_io io[4];
+	unsigned int n;
+	int err;
+
+	/* A block that has both is the footer's. */
+	n = kve_log_ring_ios(db, log->written, KVF_MIN(end, start), io);
+	kve_log_io_add(io, &n, base + start, footer, room);
+	kve_log_io_add(io, &n, kve_segment_offset(db, head->segment), log->out, db->geo.block);
+	log->unsynced = true;
+	err = kvp_dev_batch(db->dev, io, n);
+	return err ? kve_log_write_error(db, "could not be sealed") : 0;
+}
+
+static void sealed(struct kv_db *db, u32 segment, u64 last_lsn)
+{
+	struct kve_segment *s;
+
+	kvp_mutex_lock(&db->space.lock);
+	s = &db->space.seg[segment];
+	s->last_lsn = last_lsn;
+	s->flags |= KVF_SEGMENT_SEALED | KVF_SEGMENT_FOOTER;
+	s->row_dirty = true;
+	kvp_mutex_unlock(&db->space.lock);
+}
+
+int kve_log_switch(struct kv_db *db, enum kve_share share)
+{
+	struct kve_log *log = &db->log;
+	u32 segment, gen, end, room;
+	struct kve_logpos head;
 	u8 *footer;
 	int err;
 
 	kvp_mutex_lock(&log->flush);
-	err = switch_prepare(db, privileged, &segment, &gen, &footer);
+	err = switch_prepare(db, share, &segment, &gen, &footer);
 	if (err)
 		goto out;
 	room = footer_room(db);
-	err = kve_log_write_ring(db, log->written, seal_append(db));
-	if (!err)
-		err = footer_write(db, footer);
+	end = seal_append(db);
+	footer_make(db, footer);
+	head = log->pos;
+	head.segment = log->next_segment;
+	head.gen = log->next_gen;
+	header_make(db, &head, segment, gen);
+	err = switch_write(db, end, footer, &head);
 	kvp_iobuf_free(footer, room);
 	if (!err) {
-		kvp_mutex_lock(&db->space.lock);
-		db->space.seg[old].last_lsn = log->pos.lsn - 1;
-		db->space.seg[old].flags |= KVF_SEGMENT_SEALED | KVF_SEGMENT_FOOTER;
-		db->space.seg[old].row_dirty = true;
-		kvp_mutex_unlock(&db->space.lock);
-		/* The new head names the one just taken as its successor. */
-		swap_next(log, &segment, &gen);
-		err = head_begin(db, segment, gen, log->pos.lsn, log->pos.incarnation);
-	}
-	if (!err)
+		sealed(db, log->pos.segment, head.lsn - 1);
+		kvp_store(&log->switched, true);
+		head_set(db, &head, segment, gen);
 		kve_gc_wake(db);
-	else
-		err = kve_degrade(db, KVE_io_write, "log segment %u could not be sealed", old);
+	}
 out:
 	kvp_mutex_unlock(&log->flush);
 	return err;

@@ -142,13 +142,22 @@ static int append_record(struct kv_db *db, struct kve_op *op, u32 index, u32 cou
 	return fits ? 0 : record_pour(db, op, index, count, bytes);
 }
 
+/*
+ * Room that must stay behind a record, for a PAD as well: a checkpoint of a full volume, which may be all
+ * that can free anything, needs no other segment then.
+ */
+static u32 room_behind(const struct kv_db *db, u32 more)
+{
+	return kve_log_seal_room(db, more) + db->geo.block + (u32)kvf_record_bytes(0, 0, 0);
+}
+
 /* Does a record of these bytes need no more than the append lock? Append lock. */
 static bool fits(const struct kv_db *db, const struct kve_op *op, u32 bytes)
 {
 	const struct kve_log *log = &db->log;
 
 	return log->pos.segment != KVF_NO_SEGMENT &&
-	       log->pos.offset + bytes + kve_log_seal_room(db, 1) <= log->backed &&
+	       log->pos.offset + bytes + room_behind(db, 1) <= log->backed &&
 	       bytes <= ring_room(log) && (!op->separated || log->entries_nr < log->entries_cap);
 }
 
@@ -209,6 +218,14 @@ static u32 append_run(struct kv_db *db, struct kve_op *ops, u32 i, u32 nr)
 	return i - first;
 }
 
+/* Chunks that are deleted were given up long ago: nobody can be told that there is no space. */
+static enum kve_share share_of(const struct kve_op *op, bool privileged)
+{
+	if (!privileged)
+		return KVE_SHARE_NONE;
+	return op->tree && op->tree->id == KVF_TREE_OBJECTS ? KVE_SHARE_ALL : KVE_SHARE_FREEING;
+}
+
 /* Space for a record of this size in the head segment, or a new head. */
 static int make_room(struct kv_db *db, const struct kve_op *op, bool privileged)
 {
@@ -218,8 +235,10 @@ static int make_room(struct kv_db *db, const struct kve_op *op, bool privileged)
 	u32 step = KVF_MIN(KVF_MAX(db->geo.segment / 8, db->geo.block), KVE_LOG_STEP);
 	int err = 0;
 
-	if (end > db->geo.segment) {
-		err = kve_log_switch(db, privileged);
+	/* What is too long for that has a segment of its own. */
+	if (end > db->geo.segment || (log->pos.offset > db->geo.block &&
+	    log->pos.offset + bytes + room_behind(db, op->separated ? 1 : 0) > db->geo.segment)) {
+		err = kve_log_switch(db, share_of(op, privileged));
 		if (err)
 			return err;
 		end = log->pos.offset + bytes + kve_log_seal_room(db, 1);
@@ -279,7 +298,7 @@ int kve_log_pad(struct kv_db *db)
 	if (rest < least)
 		rest += db->geo.block;
 	if (log->pos.offset + rest + kve_log_seal_room(db, 1) > db->geo.segment) {
-		err = kve_log_switch(db, true);
+		err = kve_log_switch(db, KVE_SHARE_ALL);
 	} else {
 		op.value_len = rest - (u32)sizeof(struct kvf_record);
 		err = kve_log_back(db, log->pos.segment, log->pos.offset + rest);

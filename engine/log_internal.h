@@ -11,8 +11,10 @@
 void kve_log_identity(struct kv_db *db, struct kvf_identity *id);
 /* A write failed: no more writing. what: which one. */
 int kve_log_write_error(struct kv_db *db, const char *what);
-/* Write [from, to) of the head segment from the ring; whole blocks. Flush lock. */
-int kve_log_write_ring(struct kv_db *db, u32 from, u32 to);
+/* One more write, if len is not 0. */
+void kve_log_io_add(struct kvp_io *io, unsigned int *n, u64 off, void *buf, u32 len);
+/* The writes, two at most, of [from, to) of the head segment from the ring; whole blocks. Flush lock. */
+unsigned int kve_log_ring_ios(struct kv_db *db, u32 from, u32 to, struct kvp_io *io);
 /* All whole blocks of the ring go home. Flush lock. */
 int kve_log_write_home(struct kv_db *db);
 /* Copy len bytes to offset off of the head segment, which has room in the ring. Append lock. */
@@ -26,7 +28,7 @@ u32 kve_log_seal_room(const struct kv_db *db, u32 more);
  * SEAL, footer, on to the next segment; a transaction may go on there. What can be refused (space,
  * memory) is asked for first, so then nothing has happened. Writer lock.
  */
-int kve_log_switch(struct kv_db *db, bool privileged);
+int kve_log_switch(struct kv_db *db, enum kve_share share);
 /* What is complete goes to the window. Append lock. */
 int kve_log_window_store(struct kv_db *db);
 

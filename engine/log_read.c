@@ -9,19 +9,10 @@
 int kve_log_entry_add(struct kve_log *log, u32 offset, u32 bytes)
 {
 	struct kvf_footer_entry *e;
-	u32 cap;
+	u32 nr = log->entries_nr;
 
-	if (log->entries_nr == log->entries_cap) {
-		cap = log->entries_cap * 2 + 64;
-		e = kvp_alloc_array(cap, sizeof(*e), 0);
-		if (!e)
-			return -KVE_no_memory;
-		if (log->entries_nr)
-			memcpy(e, log->entries, log->entries_nr * sizeof(*e));
-		kvp_free(log->entries);
-		log->entries = e;
-		log->entries_cap = cap;
-	}
+	if (kvp_array_room(&log->entries, &log->entries_cap, nr, nr + 1, sizeof(*e)))
+		return -KVE_no_memory;
 	e = &log->entries[log->entries_nr++];
 	e->offset = cpu_to_le32(offset);
 	e->bytes = cpu_to_le32(bytes);
@@ -130,8 +121,8 @@ static void patch(struct kv_db *db, u32 segment, u32 start, u8 *buf, u32 len)
 			memcpy(buf + (p->offset - start), p->block, db->geo.block);
 }
 
-static int value_verify(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const u8 *rec,
-			u32 bytes, const void *key, u32 key_len)
+static int value_verify(struct kv_db *db, const struct kv_tree *t, const struct kvf_value_ref *ref,
+			const u8 *rec, u32 bytes, const void *key, u32 key_len)
 {
 	const struct kvf_record *r = (const struct kvf_record *)rec;
 	struct kvf_identity id;
@@ -149,8 +140,8 @@ static int value_verify(struct kv_db *db, u32 tree, const struct kvf_value_ref *
 	    (u32)le64_to_cpu(r->payload_sum) != le32_to_cpu(ref->sum32) ||
 	    kvf_record_ext_len(r) + le16_to_cpu(r->key_len) + sizeof(*r) != le16_to_cpu(ref->head_len))
 		return KVF_F_value_mismatch;
-	if (le32_to_cpu(r->tree) != tree || le16_to_cpu(r->key_len) != key_len ||
-	    memcmp(kvf_record_key(r), key, key_len))
+	if ((le32_to_cpu(r->tree) != t->id && !kve_shared_value(t, ref)) ||
+	    le16_to_cpu(r->key_len) != key_len || memcmp(kvf_record_key(r), key, key_len))
 		return KVF_F_value_key;
 	return kvf_record_payload_verify(r, rec + le16_to_cpu(ref->head_len), &id,
 					 le32_to_cpu(ref->offset));
@@ -199,10 +190,10 @@ static int value_bad(struct kv_db *db, const struct kvf_value_ref *ref, const vo
 }
 
 /* The payload of the record at rec, if that is the one. */
-static int value_take(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const u8 *rec,
-		      const void *key, u32 key_len, void *out)
+static int value_take(struct kv_db *db, const struct kv_tree *t, const struct kvf_value_ref *ref,
+		      const u8 *rec, const void *key, u32 key_len, void *out)
 {
-	int finding = value_verify(db, tree, ref, rec, (u32)ref_bytes(ref), key, key_len);
+	int finding = value_verify(db, t, ref, rec, (u32)ref_bytes(ref), key, key_len);
 
 	if (finding)
 		return value_bad(db, ref, key, key_len, finding);
@@ -210,8 +201,8 @@ static int value_take(struct kv_db *db, u32 tree, const struct kvf_value_ref *re
 	return 0;
 }
 
-int kve_value_read(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
-		   u32 key_len, void *out)
+int kve_value_read(struct kv_db *db, const struct kv_tree *t, const struct kvf_value_ref *ref,
+		   const void *key, u32 key_len, void *out)
 {
 	u32 skip = le32_to_cpu(ref->offset) & (db->geo.block - 1);
 	u64 bytes = ref_bytes(ref), room = KVF_ROUND_UP(skip + bytes, db->geo.block);
@@ -225,19 +216,19 @@ int kve_value_read(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, 
 		return -KVE_no_memory;
 	err = value_fetch(db, ref, (u32)bytes, buf, skip);
 	if (!err)
-		err = value_take(db, tree, ref, buf + skip, key, key_len, out);
+		err = value_take(db, t, ref, buf + skip, key, key_len, out);
 	kvp_iobuf_free(buf, (size_t)room);
 	return err;
 }
 
-int kve_value_get(struct kv_db *db, u32 tree, const struct kvf_value_ref *ref, const void *key,
+int kve_value_get(struct kv_db *db, const struct kv_tree *t, const struct kvf_value_ref *ref, const void *key,
 		  u32 key_len, void *out, bool push)
 {
 	int err;
 
 	if (kve_values_get(db, ref, out))
 		return 0;
-	err = kve_value_read(db, tree, ref, key, key_len, out);
+	err = kve_value_read(db, t, ref, key, key_len, out);
 	if (!err)
 		kve_values_put(db, ref, out, push);
 	return err;
@@ -282,9 +273,9 @@ static void wants_sort(struct kve_value_want *w, u32 n)
 	}
 }
 
-static void want_read(struct kv_db *db, u32 tree, struct kve_value_want *w, bool push)
+static void want_read(struct kv_db *db, const struct kv_tree *t, struct kve_value_want *w, bool push)
 {
-	w->err = kve_value_read(db, tree, &w->ref, w->key, w->key_len, w->out);
+	w->err = kve_value_read(db, t, &w->ref, w->key, w->key_len, w->out);
 	if (!w->err)
 		kve_values_put(db, &w->ref, w->out, push);
 }
@@ -310,7 +301,7 @@ static u32 wants_cached(struct kv_db *db, struct kve_value_want *w, u32 n)
  * What cannot be there, or is not at home yet, is read by itself; the others, at home for good, go to the
  * front. Returns how many they are.
  */
-static u32 wants_home(struct kv_db *db, u32 tree, struct kve_value_want *w, u32 n, bool push)
+static u32 wants_home(struct kv_db *db, const struct kv_tree *t, struct kve_value_want *w, u32 n, bool push)
 {
 	struct kve_log *log = &db->log;
 	u32 i, left = 0, segment, gen, written;
@@ -326,7 +317,7 @@ static u32 wants_home(struct kv_db *db, u32 tree, struct kve_value_want *w, u32 
 		if (!ref_possible(db, &one.ref) ||
 		    (le32_to_cpu(one.ref.segment) == segment && le32_to_cpu(one.ref.segment_gen) == gen &&
 		     le32_to_cpu(one.ref.offset) + ref_bytes(&one.ref) > written)) {
-			want_read(db, tree, &w[i], push);
+			want_read(db, t, &w[i], push);
 			continue;
 		}
 		w[i] = w[left];
@@ -387,7 +378,8 @@ static void wave_read(struct kv_db *db, const struct kve_value_want *w, struct w
 }
 
 /* Verify what came. A transfer that failed says nothing of the single values: they are read alone. */
-static void wave_take(struct kv_db *db, u32 tree, struct kve_value_want *w, struct wave *v, bool push)
+static void wave_take(struct kv_db *db, const struct kv_tree *t, struct kve_value_want *w, struct wave *v,
+		      bool push)
 {
 	u32 i, k, nr = 0;
 	struct run *r;
@@ -400,10 +392,10 @@ static void wave_take(struct kv_db *db, u32 tree, struct kve_value_want *w, stru
 			patch(db, le32_to_cpu(w[r->first].ref.segment), r->start, r->buf, r->len);
 		for (k = r->first; k < r->first + r->nr; k++) {
 			if (!read) {
-				want_read(db, tree, &w[k], push);
+				want_read(db, t, &w[k], push);
 				continue;
 			}
-			w[k].err = value_take(db, tree, &w[k].ref,
+			w[k].err = value_take(db, t, &w[k].ref,
 					      r->buf + (le32_to_cpu(w[k].ref.offset) - r->start), w[k].key,
 					      w[k].key_len, w[k].out);
 			if (!w[k].err)
@@ -413,21 +405,21 @@ static void wave_take(struct kv_db *db, u32 tree, struct kve_value_want *w, stru
 	}
 }
 
-void kve_values_read(struct kv_db *db, u32 tree, struct kve_value_want *w, u32 n, bool push)
+void kve_values_read(struct kv_db *db, const struct kv_tree *t, struct kve_value_want *w, u32 n, bool push)
 {
 	u32 at, next, left = wants_cached(db, w, n);
 	struct wave *v = left > 1 ? kvp_alloc(sizeof(*v), 0) : NULL;
 
 	if (v) {
-		left = wants_home(db, tree, w, left, push);
+		left = wants_home(db, t, w, left, push);
 		wants_sort(w, left);
 	}
 	for (at = 0; at < left && v; at = next) {
 		next = wave_collect(db, w, left, at, v);
 		wave_read(db, w, v);
-		wave_take(db, tree, w, v, push);
+		wave_take(db, t, w, v, push);
 	}
 	for (; at < left; at++)
-		want_read(db, tree, &w[at], push);
+		want_read(db, t, &w[at], push);
 	kvp_free(v);
 }

@@ -7,11 +7,14 @@
 
 /* ---- the tail block: flush lock --------------------------------------------------------------- */
 
+static u64 place_offset(const struct kv_db *db, int place)
+{
+	return kve_segment_offset(db, KVF_SEG_TAIL) + db->geo.tail_offset + (u64)place * db->geo.block;
+}
+
 static int write_place(struct kv_db *db, int place, unsigned int flags)
 {
-	u64 off = kve_segment_offset(db, KVF_SEG_TAIL) + db->geo.tail_offset +
-		  (u64)place * db->geo.block;
-	int err = kvp_dev_write(db->dev, off, db->log.tail, db->geo.block, flags);
+	int err = kvp_dev_write(db->dev, place_offset(db, place), db->log.tail, db->geo.block, flags);
 
 	return err ? kve_log_write_error(db, "tail place: write failed") : 0;
 }
@@ -95,6 +98,30 @@ int kve_log_kill_safe(struct kv_db *db)
 	return err;
 }
 
+/*
+ * What is whole goes home, [from, start), and the len bytes behind it to a tail place: at once, since none of
+ * it counts before the flush. Flush lock.
+ */
+static int group_write(struct kv_db *db, u32 from, u32 start, u32 len, int place)
+{
+	struct kve_log *log = &db->log;
+	struct kvp_io io[3];
+	unsigned int n = kve_log_ring_ios(db, from, start, io);
+	int err;
+
+	kve_log_io_add(io, &n, place_offset(db, place), log->tail, len ? db->geo.block : 0);
+	if (!n)
+		return 0;
+	log->unsynced = true;
+	err = kvp_dev_batch(db->dev, io, n);
+	if (err)
+		return kve_log_write_error(db, "group: write failed");
+	kvp_mutex_lock(&log->append);
+	log->written = KVF_MAX(log->written, start);
+	kvp_mutex_unlock(&log->append);
+	return 0;
+}
+
 /* One group: everything complete now becomes durable. Flush lock. */
 static int sync_group(struct kv_db *db)
 {
@@ -110,22 +137,12 @@ static int sync_group(struct kv_db *db)
 	if (KVP_BUG("ack-unfilled"))
 		lsn++;
 	kvp_mutex_unlock(&log->append);
-	if (start > from) {
-		err = kve_log_write_ring(db, from, start);
-		if (err)
-			return err;
-		kvp_mutex_lock(&log->append);
-		log->written = KVF_MAX(log->written, start);
-		kvp_mutex_unlock(&log->append);
-	}
 	/* L3 */
-	fua = len && (!log->unsynced || KVP_BUG("fua-as-flush"));
-	if (len) {
-		err = write_place(db, place, fua ? KVP_FUA : 0);
-		if (err)
-			return err;
-	}
-	if (!fua && !KVP_BUG("close-no-sync")) {
+	fua = len && start <= from && !log->unsynced;
+	err = fua ? write_place(db, place, KVP_FUA) : group_write(db, from, start, len, place);
+	if (err)
+		return err;
+	if (!fua && !KVP_BUG("close-no-sync") && !(len && KVP_BUG("fua-as-flush"))) {
 		err = kvp_dev_flush(db->dev);
 		if (err && KVP_BUG("retry-flush"))
 			err = kvp_dev_flush(db->dev);

@@ -25,7 +25,7 @@ static void writer_kick(struct kv_db *db)
 /* The first step is for small volumes, which will not need the second. */
 static bool backing_due(const struct kve_log *log, u32 segment_bytes)
 {
-	return log->backed < segment_bytes && (log->switched || log->backed > KVE_LOG_STEP) &&
+	return log->backed < segment_bytes && (kvp_load(&log->switched) || log->backed > KVE_LOG_STEP) &&
 	       log->pos.offset + log->ring_bytes / 2 > log->backed;
 }
 
@@ -108,7 +108,8 @@ static void ahead_of(struct kv_db *db, struct kve_logpos *pos, u32 *next, u32 *h
 	kvp_mutex_lock(&log->append);
 	*pos = log->pos;
 	*next = log->next_segment;
-	end = pos->offset + (log->switched ? log->ring_bytes : KVF_MIN(pos->offset, log->ring_bytes));
+	end = pos->offset +
+	      (kvp_load(&log->switched) ? log->ring_bytes : KVF_MIN(pos->offset, log->ring_bytes));
 	kvp_mutex_unlock(&log->append);
 	end = (u32)KVF_ROUND_UP(end, KVE_LOG_STEP);
 	*head_end = KVF_MIN(end, db->geo.segment);

@@ -194,7 +194,7 @@ static int page_add(void *arg, struct kve_frame *f)
 		err = kve_ref_take(db, len >> db->geo.block_shift, f->level || f->tree->twin, po->gen, &ref);
 		if (err)
 			return err;
-		err = kve_free_page(db, po->freed, &f->ref);
+		err = kve_page_dead(f->tree, po->freed, &f->ref);
 		if (err) {
 			kve_ref_drop(db, &ref);
 			return err;

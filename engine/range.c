@@ -106,6 +106,24 @@ void kve_range_strip(const struct kv_tree *t, u64 gen, u8 *page)
 			kve_node_remove(page, t->db->geo.frame, --hi);
 }
 
+/* Does it cover anything from one key up to another (no bytes: to the last)? */
+static bool meets(const struct kve_range *r, const void *from, u32 from_len, const void *to, u32 to_len)
+{
+	return (!r->to_len || !from_len || kvf_key_compare(from, from_len, r->to, r->to_len) < 0) &&
+	       (!r->from_len || !to_len || kvf_key_compare(r->from, r->from_len, to, to_len) < 0);
+}
+
+bool kve_range_between(const struct kv_tree *t, u64 gen, const void *from, u32 from_len, const void *to,
+		       u32 to_len)
+{
+	const struct kve_range *r;
+
+	for (r = t->ranges; r; r = r->next)
+		if (seen(r, gen) && meets(r, from, from_len, to, to_len))
+			return true;
+	return false;
+}
+
 /* Does anything between the fences of the leaf belong to a range that is newer? */
 static bool stale(const struct kv_tree *t, const u8 *page)
 {
@@ -117,8 +135,7 @@ static bool stale(const struct kv_tree *t, const u8 *page)
 
 	for (r = t->ranges; r; r = r->next)
 		if (r->lsn > lsn && seen(r, KVE_LIVE) &&
-		    (!r->to_len || !lower || kvf_key_compare(lower, lower_len, r->to, r->to_len) < 0) &&
-		    (!r->from_len || !upper || kvf_key_compare(r->from, r->from_len, upper, upper_len) < 0))
+		    meets(r, lower, lower ? lower_len : 0, upper, upper ? upper_len : 0))
 			return true;
 	return false;
 }
@@ -178,7 +195,7 @@ void kve_range_apply(struct kv_tree *t, struct kve_range *r, u64 lsn)
 	r->next = t->ranges;
 	t->ranges = r;
 	lsn_renew(t);
-	kve_doom(t->db);
+	kve_doom(t->db, 0);
 }
 
 void kve_ranges_end(struct kv_tree *t)
@@ -213,6 +230,20 @@ bool kve_ranges_any(struct kv_db *db)
 		if (kve_ranges_pending(t))
 			return !KVP_BUG("snap-hides-nothing");
 	return false;
+}
+
+bool kve_ranges_left(struct kv_db *db, u64 lsn)
+{
+	const struct kve_range *r;
+	struct kv_tree *t;
+	bool left = false;
+
+	kvp_rwsem_down_read(&db->tree_lock);
+	for (t = db->trees; t; t = t->next)
+		for (r = t->ranges; r; r = r->next)
+			left |= !r->done_gen && !r->stuck && r->lsn <= lsn;
+	kvp_rwsem_up_read(&db->tree_lock);
+	return left && !KVP_BUG("snap-hides-nothing");
 }
 
 void kve_ranges_drop(struct kv_tree *t, bool (*pinned)(struct kv_db *db, u64 from, u64 to))

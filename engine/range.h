@@ -34,6 +34,9 @@ void kve_range_strip(const struct kv_tree *t, u64 gen, u8 *page);
 /* The range after r (NULL: the first) that hides slots [*lo, *hi) of the leaf; NULL: none. Tree lock. */
 const struct kve_range *kve_range_next(const struct kv_tree *t, const struct kve_range *r, u64 gen,
 				       const u8 *page, u32 *lo, u32 *hi);
+/* Can anything from key up to another (no bytes: to the last) be hidden? Tree lock. */
+bool kve_range_between(const struct kv_tree *t, u64 gen, const void *from, u32 from_len, const void *to,
+		       u32 to_len);
 /* May these leaves become one? Tree lock. */
 bool kve_range_joins(const struct kv_tree *t, const u8 *left, const u8 *right);
 /* A new one, from its record; worked off; all of a tree, which is dropped. Writer and tree lock exclusive. */
@@ -42,6 +45,8 @@ void kve_range_done(struct kv_tree *t, struct kve_range *r);
 void kve_ranges_end(struct kv_tree *t);
 u32 kve_ranges_pending(struct kv_tree *t);
 bool kve_ranges_any(struct kv_db *db);
+/* Is one of them, up to this LSN, still to be worked off? What is stuck never will be. */
+bool kve_ranges_left(struct kv_db *db, u64 lsn);
 /* Free what is worked off, has no rows, and is seen by no pinned state. Writer and tree lock exclusive. */
 void kve_ranges_drop(struct kv_tree *t, bool (*pinned)(struct kv_db *db, u64 from, u64 to));
 void kve_ranges_free(struct kv_tree *t);
@@ -55,6 +60,8 @@ int kve_ranges_adopt(struct kv_db *db, struct kve_range **list);
 
 /* ---- range_work.c: working them off --------------------------------------------------------------- */
 
+/* The large value in slot i of a leaf, if any: its chunks are to go, unless they are shared. Writer lock. */
+int kve_object_doom(struct kv_tree *t, const u8 *page, u32 i);
 /* Before a change of a pinned leaf: take out what is hidden there. Writer lock. */
 int kve_range_purge(struct kv_db *db, struct kv_tree *t, struct kve_frame *leaf);
 /* A leaf of the oldest one. No lock held. */

@@ -18,9 +18,9 @@
 
 /* ---- purging a leaf ------------------------------------------------------------------------------- */
 
-/* The large value in slot i: its chunks are to go. */
-static int object_doom(struct kv_db *db, const u8 *page, u32 i)
+int kve_object_doom(struct kv_tree *t, const u8 *page, u32 i)
 {
+	struct kv_db *db = t->db;
 	u8 key[KVE_OBJECT_KEY_BYTES];
 	struct kve_entry e;
 	const u8 *cell, *value;
@@ -31,8 +31,10 @@ static int object_doom(struct kv_db *db, const u8 *page, u32 i)
 	if ((flags & KVF_CELL_KIND) != KVF_CELL_OBJECT)
 		return 0;
 	kve_entry_decode(&e, flags, cell, len, &value);
+	if (kve_shared_object(t, &e.object))
+		return 0;
 	kve_object_key(key, KVF_OBJECT_DOOMED, le64_to_cpu(e.object.object), 0);
-	kve_doom(db);
+	kve_doom(db, e.value_len);
 	return kve_tree_put(db->objects, key, KVE_OBJECT_ROW_BYTES, key, 0);
 }
 
@@ -47,7 +49,7 @@ static int purge_prepare(struct kv_db *db, struct kv_tree *t, struct kve_frame *
 		err = kve_frame_prepare(db, leaf);
 	while (!err && (r = kve_range_next(t, r, KVE_LIVE, leaf->page, &lo, &hi)))
 		for (; lo < hi && !err; lo++)
-			err = object_doom(db, leaf->page, lo);
+			err = kve_object_doom(t, leaf->page, lo);
 	return err;
 }
 
@@ -72,7 +74,7 @@ int kve_range_purge(struct kv_db *db, struct kv_tree *t, struct kve_frame *leaf)
 	kve_change_begin(leaf);
 	for (r = NULL; (r = kve_range_next(t, r, KVE_LIVE, leaf->page, &lo, &hi));) {
 		for (; hi > lo; t->head.count--) {
-			kve_cell_dead(db, leaf->page, --hi);
+			kve_cell_dead(t, leaf->page, --hi);
 			kve_node_remove(leaf->page, db->geo.frame, hi);
 		}
 	}

@@ -97,10 +97,12 @@ static u64 pin_limit(struct kv_db *db)
 
 int kve_read_check(struct kv_read *r)
 {
-	if (kvp_load(&r->expired))
-		return kve_fail(r->db, KVE_too_old, "it held more than %llu bytes; begin a new one",
-				pin_limit(r->db));
-	return 0;
+	if (!kvp_load_acquire(&r->expired))
+		return 0;
+	if (r->undone)
+		return kve_fail(r->db, KVE_too_old, "the volume was rolled back; begin a new one");
+	return kve_fail(r->db, KVE_too_old, "it held more than %llu bytes; begin a new one",
+			pin_limit(r->db));
 }
 
 /* A reader that was expired while it looked may have seen anything. */
@@ -124,4 +126,18 @@ void kve_readers_expire(struct kv_db *db)
 			kvp_store(&r->expired, true);
 	kvp_mutex_unlock(&db->state);
 	kvp_rwsem_up_write(&db->tree_lock);
+}
+
+void kve_readers_undo(struct kv_db *db)
+{
+	struct kv_read *r;
+
+	kvp_mutex_lock(&db->state);
+	for (r = db->readers; r; r = r->next) {
+		if (kvp_load(&r->expired))
+			continue;
+		r->undone = true;
+		kvp_store_release(&r->expired, true);
+	}
+	kvp_mutex_unlock(&db->state);
 }

@@ -42,20 +42,10 @@ struct replay {
 
 static int drop_add(struct replay *rp, u64 from, u64 to)
 {
-	struct dropped *d;
-	u32 cap;
+	u32 nr = rp->dropped_nr;
 
-	if (rp->dropped_nr == rp->dropped_cap) {
-		cap = rp->dropped_cap * 2 + 8;
-		d = kvp_alloc_array(cap, sizeof(*d), 0);
-		if (!d)
-			return -KVE_no_memory;
-		if (rp->dropped_nr)
-			memcpy(d, rp->dropped, rp->dropped_nr * sizeof(*d));
-		kvp_free(rp->dropped);
-		rp->dropped = d;
-		rp->dropped_cap = cap;
-	}
+	if (kvp_array_room(&rp->dropped, &rp->dropped_cap, nr, nr + 1, sizeof(*rp->dropped)))
+		return -KVE_no_memory;
 	rp->dropped[rp->dropped_nr].from = from;
 	rp->dropped[rp->dropped_nr++].to = to;
 	return 0;

@@ -163,6 +163,7 @@ int kve_segtab_load(struct kv_db *db)
 				"read what is left with 'kvs dump %s'", db->dev->size,
 				segments << db->geo.segment_shift, db->dev->name);
 	err = kve_space_extend(db, (u32)segments);
+	db->space.rowed = (u32)segments;
 	page = kvp_iobuf_alloc(db->geo.frame);
 	if (!err && !page)
 		err = -KVE_no_memory;
@@ -302,12 +303,30 @@ static bool row_due(struct kve_space *sp, u32 i, bool first, u32 had)
 	return due;
 }
 
+/* The volume ends earlier than it did: rows beyond its end go. */
+static int rows_cut(struct table *tb)
+{
+	struct kve_space *sp = &tb->db->space;
+	u8 key[5] = { KVF_SEGTAB_SEGMENT };
+	int err;
+
+	for (; sp->rowed > sp->listed; sp->rowed--) {
+		kvf_put_be32(key + 1, sp->rowed - 1);
+		err = kve_tree_remove(tb->db->segtab, key, sizeof(key));
+		if (err)
+			return err;
+		tb->changed = true;
+	}
+	sp->rowed = sp->listed;
+	return 0;
+}
+
 static int rows_put(struct table *tb, bool first)
 {
 	struct kve_space *sp = &tb->db->space;
 	u32 had = first ? 0 : sp->listed, nr = listed_update(sp, first), i;
 	struct kve_free_batch *b;
-	int err = 0;
+	int err = rows_cut(tb);
 
 	for (i = KVF_SEG_FIRST; i < nr && !err; i++) {
 		if (!row_due(sp, i, first, had))

@@ -49,9 +49,9 @@ static void snaps_remove(struct kv_db *db, struct kve_snapshot *s)
 	s->next = NULL;
 }
 
-static int no_snapshot(struct kv_db *db, const char *name)
+int kve_no_snapshot(struct kv_db *db, const char *name)
 {
-	return kve_fail(db, KVE_no_snapshot, "'%s'; 'kvs snap list %s' lists them", name, db->dev->name);
+	return kve_fail(db, KVE_no_snapshot, "'%s'; 'kvs snap %s' lists them", name, db->dev->name);
 }
 
 /* Trees of a snapshot that nobody reads. */
@@ -87,24 +87,10 @@ void kve_snapshots_exit(struct kv_db *db)
 static int sights_room(struct kv_db *db)
 {
 	struct kve_space *sp = &db->space;
-	struct kve_sight *v;
-	u32 cap;
-	int err = 0;
+	int err;
 
 	kvp_mutex_lock(&sp->lock);
-	if (sp->sights == sp->sights_cap) {
-		cap = sp->sights_cap * 2 + 16;
-		v = kvp_alloc_array(cap, sizeof(*v), 0);
-		if (v && sp->sights)
-			memcpy(v, sp->sight, sp->sights * sizeof(*v));
-		if (v) {
-			kvp_free(sp->sight);
-			sp->sight = v;
-			sp->sights_cap = cap;
-		} else {
-			err = -KVE_no_memory;
-		}
-	}
+	err = kvp_array_room(&sp->sight, &sp->sights_cap, sp->sights, sp->sights + 1, sizeof(*sp->sight));
 	kvp_mutex_unlock(&sp->lock);
 	return err;
 }
@@ -121,6 +107,7 @@ static void sight_add(struct kv_db *db, const struct kve_snapshot *s)
 	sp->sight[i].gen = s->gen;
 	sp->sight[i].lsn = s->lsn;
 	kvp_store(&sp->sights, sp->sights + 1);
+	sp->surveyed = false;
 	kvp_mutex_unlock(&sp->lock);
 }
 
@@ -137,6 +124,7 @@ static void sight_remove(struct kv_db *db, u64 gen)
 		next = sp->sight[i + 1].gen;
 	memmove(&sp->sight[i], &sp->sight[i + 1], (sp->sights - i - 1) * sizeof(sp->sight[0]));
 	kvp_store(&sp->sights, sp->sights - 1);
+	sp->surveyed = false;
 	/* What died while it was the newest is to be looked at. */
 	if (sp->orphans_from >= sp->orphans_to) {
 		sp->orphans_from = gen;
@@ -202,6 +190,11 @@ static int row_write(struct kv_db *db, struct kve_snapshot *s, u64 gen)
 	row.generation = cpu_to_le64(s->gen);
 	row.lsn = cpu_to_le64(s->lsn);
 	row.created = cpu_to_le64(s->created);
+	memcpy(row.origin_uuid, s->origin.uuid, sizeof(row.origin_uuid));
+	row.origin_generation = cpu_to_le64(s->origin.generation);
+	/* Planted: then a state that was received in part passes for the whole. */
+	if (s->gen == gen || !KVP_BUG("part-forgotten"))
+		row.origin_part = cpu_to_le64(s->origin.part);
 	if (s->gen != gen)
 		row.forest = s->forest;
 	err = kve_tree_put(db->forest, key, len + 1, &row, sizeof(row));
@@ -273,6 +266,9 @@ int kve_snapshot_load(struct kv_db *db, const u8 *key, u32 key_len, const u8 *ce
 	s->gen = le64_to_cpu(row.generation);
 	s->lsn = le64_to_cpu(row.lsn);
 	s->created = le64_to_cpu(row.created);
+	memcpy(s->origin.uuid, row.origin_uuid, sizeof(row.origin_uuid));
+	s->origin.generation = le64_to_cpu(row.origin_generation);
+	s->origin.part = le64_to_cpu(row.origin_part);
 	s->forest = row.forest;
 	s->durable = s->row = true;
 	/* The row of the newest stands in its own forest. */
@@ -282,7 +278,7 @@ int kve_snapshot_load(struct kv_db *db, const u8 *key, u32 key_len, const u8 *ce
 	}
 	snaps_add(db, s);
 	sight_add(db, s);
-	if (!s->gen || s->gen > le64_to_cpu(db->sb.generation) ||
+	if (!s->gen || s->gen > le64_to_cpu(db->sb.generation) || !kvf_snapshot_origin_fits(&row) ||
 	    (s->row_dirty && s->gen != le64_to_cpu(db->sb.generation)) ||
 	    kvf_ref_verify(&s->forest, &db->geo, le64_to_cpu(db->sb.segments)))
 		return row_error(db);
@@ -301,7 +297,7 @@ int kve_snapshots_loaded(struct kv_db *db)
 
 /* ---- creating, deleting ----------------------------------------------------------------------------- */
 
-static int name_check(struct kv_db *db, const char *name)
+int kve_snapshot_name_check(struct kv_db *db, const char *name)
 {
 	size_t len = name ? strlen(name) : 0;
 
@@ -311,23 +307,23 @@ static int name_check(struct kv_db *db, const char *name)
 	return 0;
 }
 
-static bool exists(struct kv_db *db, const char *name)
+struct kve_snapshot *kve_snapshot_find(struct kv_db *db, const char *name)
 {
-	bool yes;
+	struct kve_snapshot *s;
 
 	kvp_mutex_lock(&db->state);
-	yes = find_locked(db, name);
+	s = find_locked(db, name);
 	kvp_mutex_unlock(&db->state);
-	return yes;
+	return s;
 }
 
 /* Checkpoint lock. */
-static int create(struct kv_db *db, const char *name)
+static int create(struct kv_db *db, const char *name, const kv_origin *origin)
 {
 	struct kve_snapshot *s;
 	int err;
 
-	if (exists(db, name))
+	if (kve_snapshot_find(db, name))
 		return kve_fail(db, KVE_snapshot_exists, "'%s'", name);
 	err = sights_room(db);
 	s = err ? NULL : kvp_alloc(sizeof(*s), KVP_ZERO);
@@ -335,6 +331,8 @@ static int create(struct kv_db *db, const char *name)
 		return -KVE_no_memory;
 	memcpy(s->name, name, strlen(name));
 	s->created = kvp_now_ns();
+	if (origin)
+		s->origin = *origin;
 	db->snap_new = s;
 	err = kve_checkpoint_locked(db, NULL, false, true);
 	db->snap_new = NULL;
@@ -363,17 +361,23 @@ static int mark(struct kv_db *db)
 }
 
 /* -KVE_restart: a range delete is pending, whose leaves still have what it hides. */
-static int create_once(struct kv_db *db, const char *name)
+static int create_once(struct kv_db *db, const char *name, const kv_origin *origin)
 {
+	struct kve_logpos now;
 	int err;
 
-	while (kve_ranges_any(db) && kve_doomed_help(db))
+	/* Those of this moment: later ones would have no end, and are found by the checkpoint. */
+	kve_log_pos(db, &now);
+	while (kve_ranges_left(db, now.lsn) && kve_doomed_help(db))
+		;
+	/* What is left of a clone would keep its origin. */
+	while (kve_clones_dropped(db, NULL) && kve_doomed_help(db))
 		;
 	/* No round of GC goes on over it: it would move what the snapshot sees. */
 	kvp_mutex_lock(&db->gc_lock);
 	kvp_mutex_lock(&db->ckpt_lock);
 	kve_gc_stop(db);
-	err = create(db, name);
+	err = create(db, name, origin);
 	kvp_mutex_unlock(&db->ckpt_lock);
 	kvp_mutex_unlock(&db->gc_lock);
 	return err;
@@ -381,10 +385,17 @@ static int create_once(struct kv_db *db, const char *name)
 
 int kv_snapshot_create(kv_db *db, const char *name)
 {
+	return kv_snapshot_create_of(db, name, NULL);
+}
+
+int kv_snapshot_create_of(kv_db *db, const char *name, const kv_origin *origin)
+{
 	int err = kve_enter(db, true), tries;
 
 	if (!err)
-		err = name_check(db, name);
+		err = kve_snapshot_name_check(db, name);
+	if (!err && origin && !origin->generation)
+		err = -KVE_invalid;
 	if (!err)
 		err = kve_credits(db, false);
 	if (!err)
@@ -392,7 +403,7 @@ int kv_snapshot_create(kv_db *db, const char *name)
 	if (err)
 		return kve_return(db, err);
 	for (tries = 0, err = -KVE_restart; err == -KVE_restart && tries < CREATE_TRIES; tries++)
-		err = create_once(db, name);
+		err = create_once(db, name, origin);
 	if (err == -KVE_restart)
 		err = kve_fail(db, KVE_in_use, "a range delete is not worked off; try again, or run "
 			       "'kvs-fsck -n %s'", db->dev->name);
@@ -403,8 +414,12 @@ int kv_snapshot_create(kv_db *db, const char *name)
 static int give_up(struct kv_db *db, const char *name)
 {
 	struct kve_snapshot *s;
-	int err = 0;
+	int err;
 
+	s = kve_snapshot_find(db, name);
+	err = s ? kve_clones_none(db, s) : 0;
+	if (err)
+		return err;
 	kvp_gate_close(&db->writer);
 	kvp_mutex_lock(&db->state);
 	s = find_locked(db, name);
@@ -412,7 +427,7 @@ static int give_up(struct kv_db *db, const char *name)
 		s->gone = true;
 	kvp_mutex_unlock(&db->state);
 	if (!s)
-		err = no_snapshot(db, name);
+		err = kve_no_snapshot(db, name);
 	else if (!s->gone)
 		err = kve_fail(db, KVE_in_use, "snapshot '%s' is being read", name);
 	else
@@ -421,17 +436,29 @@ static int give_up(struct kv_db *db, const char *name)
 	return err;
 }
 
+bool kve_orphans_left(struct kv_db *db)
+{
+	bool left;
+
+	kvp_mutex_lock(&db->ckpt_lock);
+	left = !db->worker && db->space.orphans_from < db->space.orphans_to;
+	kvp_mutex_unlock(&db->ckpt_lock);
+	return left;
+}
+
 int kv_snapshot_delete(kv_db *db, const char *name)
 {
 	int err = kve_enter(db, true);
-	bool more = false;
 
 	if (!err)
-		err = name_check(db, name);
+		err = kve_snapshot_name_check(db, name);
 	if (!err)
 		err = mark(db);
 	if (err)
 		return kve_return(db, err);
+	/* What is left of dropped clones does not keep it. */
+	while (kve_clones_dropped(db, name) && kve_doomed_help(db))
+		;
 	kvp_mutex_lock(&db->ckpt_lock);
 	err = give_up(db, name);
 	kvp_mutex_unlock(&db->ckpt_lock);
@@ -439,11 +466,32 @@ int kv_snapshot_delete(kv_db *db, const char *name)
 	do {
 		if (!err)
 			err = kve_checkpoint(db, NULL, false, true);
-		kvp_mutex_lock(&db->ckpt_lock);
-		more = !err && !db->worker && db->space.orphans_from < db->space.orphans_to;
-		kvp_mutex_unlock(&db->ckpt_lock);
-	} while (more);
+	} while (!err && kve_orphans_left(db));
 	return kve_return(db, err);
+}
+
+/* ---- rolling back: see rollback.c ------------------------------------------------------------------- */
+
+void kve_snapshots_roll(struct kv_db *db, struct kve_snapshot *to, struct kve_snapshot *stale)
+{
+	struct kve_snapshot *s;
+
+	/* In the forest that becomes the volume's they have no rows. */
+	for (s = to->next; s; s = s->next) {
+		sight_remove(db, s->gen);
+		kvp_mutex_lock(&db->state);
+		s->gone = true;
+		s->row = false;
+		kvp_mutex_unlock(&db->state);
+	}
+	/* And its own row there does not say which forest it is. */
+	to->row_dirty = true;
+	while ((s = stale)) {
+		stale = s->next;
+		kvp_mutex_lock(&db->state);
+		snaps_add(db, s);
+		kvp_mutex_unlock(&db->state);
+	}
 }
 
 /* ---- what there is ------------------------------------------------------------------------------- */
@@ -463,6 +511,7 @@ static bool info_at(struct kv_db *db, u32 i, kv_snapshot_info *info)
 	info->created = s->created;
 	info->generation = s->gen;
 	info->lsn = s->lsn;
+	info->origin = s->origin;
 	return true;
 }
 
@@ -521,7 +570,7 @@ int kv_snapshot_stat(kv_db *db, const char *name, kv_snapshot_info *out)
 	u32 nr = 0, i;
 
 	if (!err)
-		err = name_check(db, name);
+		err = kve_snapshot_name_check(db, name);
 	if (!err)
 		err = infos_take(db, &info, &nr);
 	if (err)
@@ -533,28 +582,34 @@ int kv_snapshot_stat(kv_db *db, const char *name, kv_snapshot_info *out)
 			err = 0;
 		}
 	kvp_free(info);
-	return kve_return(db, err ? no_snapshot(db, name) : 0);
+	return kve_return(db, err ? kve_no_snapshot(db, name) : 0);
 }
 
 /* ---- reading --------------------------------------------------------------------------------------- */
 
+struct load {
+	struct kv_db *db;
+	struct kve_snapshot *snap;
+};
+
 static int tree_load(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *cell, u32 cell_len)
 {
-	struct kv_tree *forest = arg, *t;
-	struct kve_snapshot *s = forest->snap;
+	const struct load *ld = arg;
+	struct kve_snapshot *s = ld->snap;
 	struct kvf_tree_head h;
+	struct kv_tree *t;
 	int err;
 
 	(void)flags;
 	if (key[0] != KVF_FOREST_TREE)
 		return 0;
-	err = kve_tree_row(forest->db, key, key_len, cell, cell_len, &h);
+	err = kve_tree_row(ld->db, key, key_len, cell, cell_len, &h);
 	if (err)
 		return err;
 	t = kvp_alloc(sizeof(*t), KVP_ZERO);
 	if (!t)
 		return -KVE_no_memory;
-	t->db = forest->db;
+	t->db = ld->db;
 	t->snap = s;
 	t->id = le32_to_cpu(h.id);
 	memcpy(t->name, key + 1, key_len - 1);
@@ -562,23 +617,21 @@ static int tree_load(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *
 	t->head.count = le64_to_cpu(h.count);
 	t->created = le64_to_cpu(h.created);
 	t->created_gen = le64_to_cpu(h.created_gen);
+	err = kve_origin_load(ld->db, &h, &t->origin);
 	/* Nobody may change it. */
 	t->dropped = true;
 	t->gone_gen = 1;
 	t->next = s->trees;
 	s->trees = t;
-	return 0;
+	return err;
 }
 
-/* Handles for all of its trees, once. Checkpoint lock. */
-static int trees_load(struct kv_db *db, struct kve_snapshot *s)
+int kve_snapshot_rows(struct kv_db *db, struct kve_snapshot *s, kve_row_fn *fn, void *arg)
 {
 	struct kv_tree *forest;
 	u8 *page;
 	int err;
 
-	if (s->trees)
-		return 0;
 	forest = kvp_alloc(sizeof(*forest), KVP_ZERO);
 	page = kvp_iobuf_alloc(db->geo.frame);
 	err = forest && page ? 0 : -KVE_no_memory;
@@ -589,13 +642,23 @@ static int trees_load(struct kv_db *db, struct kve_snapshot *s)
 		forest->system = true;
 		memcpy(forest->name, "forest", sizeof("forest"));
 		forest->head.ref = s->forest;
-		err = kve_tree_each(forest, KVE_LIVE, NULL, 0, page, tree_load, forest);
+		err = kve_tree_each(forest, KVE_LIVE, NULL, 0, page, fn, arg);
 		kve_tree_evict(db, forest);
 	}
 	kvp_iobuf_free(page, db->geo.frame);
 	kvp_free(forest);
+	return err;
+}
+
+int kve_snapshot_trees(struct kv_db *db, struct kve_snapshot *s)
+{
+	struct load ld = { db, s };
+	int err = s->loaded ? 0 : kve_snapshot_rows(db, s, tree_load, &ld);
+
 	if (err)
 		trees_free(db, s);
+	else
+		kvp_store_release(&s->loaded, true);
 	return err;
 }
 
@@ -605,7 +668,7 @@ int kv_snapshot_read(kv_db *db, const char *name, kv_read **out)
 	int err = kve_enter(db, false);
 
 	if (!err)
-		err = name_check(db, name);
+		err = kve_snapshot_name_check(db, name);
 	if (!err && !(r = kvp_alloc(sizeof(*r), KVP_ZERO)))
 		err = -KVE_no_memory;
 	if (err)
@@ -619,7 +682,7 @@ int kv_snapshot_read(kv_db *db, const char *name, kv_read **out)
 	if (r->snap)
 		r->snap->uses++;
 	kvp_mutex_unlock(&db->state);
-	err = r->snap ? trees_load(db, r->snap) : no_snapshot(db, name);
+	err = r->snap ? kve_snapshot_trees(db, r->snap) : kve_no_snapshot(db, name);
 	if (err && r->snap) {
 		kvp_mutex_lock(&db->state);
 		r->snap->uses--;
@@ -646,7 +709,7 @@ void kve_snapshot_read_end(struct kv_read *r)
 	kvp_free(r);
 }
 
-static struct kv_tree *tree_by_id(const struct kve_snapshot *s, u32 id)
+struct kv_tree *kve_snapshot_tree(const struct kve_snapshot *s, u32 id)
 {
 	struct kv_tree *t;
 
@@ -663,18 +726,19 @@ struct kv_tree *kve_read_tree(struct kv_db *db, struct kv_read *r, kv_tree *t)
 		return t->snap ? NULL : t;
 	if (t->snap)
 		return t->snap == r->snap ? t : NULL;
-	return tree_by_id(r->snap, t->id);
+	return kve_snapshot_tree(r->snap, t->id);
 }
 
-int kv_read_tree(kv_read *r, const char *name, kv_tree **out)
+int kve_read_tree_find(struct kv_read *r, const char *name, kv_tree **out)
 {
 	struct kv_db *db = r->db;
 	struct kv_tree *t;
 	int err = kve_enter(db, false);
 	size_t len;
 
+	*out = NULL;
 	if (err)
-		return kve_return(db, err);
+		return err;
 	if (!name)
 		name = KVF_TREE_DEFAULT_NAME;
 	len = strlen(name) + 1;
@@ -683,7 +747,16 @@ int kv_read_tree(kv_read *r, const char *name, kv_tree **out)
 		while (t && (len > sizeof(t->name) || t->id < KVF_TREE_USER || memcmp(t->name, name, len)))
 			t = t->next;
 	*out = t;
-	return kve_return(db, t ? 0 : kve_fail(db, KVE_no_tree, "'%s'", name));
+	return 0;
+}
+
+int kv_read_tree(kv_read *r, const char *name, kv_tree **out)
+{
+	int err = kve_read_tree_find(r, name, out);
+
+	if (!err && !*out)
+		err = kve_fail(r->db, KVE_no_tree, "'%s'", name ? name : KVF_TREE_DEFAULT_NAME);
+	return kve_return(r->db, err);
 }
 
 int kv_read_trees(kv_read *r, int (*fn)(void *arg, const char *name, uint64_t count), void *arg)

@@ -9,7 +9,8 @@
  */
 #include "kve.h"
 
-#define RESERVE_SEGMENTS 3u /* 2 LOG and 1 TREE, of a volume with a limit */
+#define RESERVE_SEGMENTS 4u /* 2 LOG and 1 TREE, of a volume with a limit, and the last */
+#define RESERVE_LAST 1u /* for checkpoints alone: to delete a snapshot, to close */
 #define RESERVE_BACKED 8u   /* of an image that ends with its file system: closing takes some as well */
 #define RESERVE_TRIES 64u   /* segments that are tried for it at once */
 #define RESERVE_FROM 32u    /* smaller images have none but what they are created with */
@@ -33,6 +34,7 @@ void kve_identity(const struct kv_db *db, u32 segment, u32 gen, u32 incarnation,
 void kve_space_init(struct kv_db *db)
 {
 	kvp_mutex_init(&db->space.lock, "space", KVE_RANK_SPACE);
+	db->space.ceiling = KVF_NO_SEGMENT;
 }
 
 void kve_space_exit(struct kv_db *db)
@@ -57,25 +59,14 @@ void kve_space_exit(struct kv_db *db)
 int kve_space_extend(struct kv_db *db, u32 nr)
 {
 	struct kve_space *sp = &db->space;
-	struct kve_segment *seg;
-	u32 cap;
 
-	if (nr > sp->cap) {
-		cap = KVF_MAX(nr, sp->cap + sp->cap / 2 + 16);
-		seg = kvp_alloc_array(cap, sizeof(*seg), KVP_ZERO);
-		if (!seg)
-			return -KVE_no_memory;
-		if (sp->nr)
-			memcpy(seg, sp->seg, sp->nr * sizeof(*seg));
-		kvp_free(sp->seg);
-		sp->seg = seg;
-		sp->cap = cap;
-	}
+	if (kvp_array_room(&sp->seg, &sp->cap, sp->nr, nr, sizeof(*sp->seg)))
+		return -KVE_no_memory;
 	while (sp->nr < nr) {
 		memset(&sp->seg[sp->nr], 0, sizeof(*sp->seg));
 		if (sp->nr >= KVF_SEG_FIRST) {
 			sp->seg[sp->nr].row_dirty = true;
-			sp->free_nr++;
+			sp->free_nr += sp->nr < sp->ceiling;
 		}
 		kvp_store(&sp->nr, sp->nr + 1); /* read without lock by space_need() */
 	}
@@ -85,22 +76,39 @@ int kve_space_extend(struct kv_db *db, u32 nr)
 /* Segments that the volume could still grow by. */
 static u64 growth_left(const struct kv_db *db)
 {
-	u64 max = db->bytes_max, have = db->space.nr;
+	u64 max = kvp_load(&db->bytes_max), have = db->space.nr;
 
 	/* A device may be larger than the volume on it: an image that was copied there, or enlarged. */
 	if (!db->dev->growable)
 		max = max ? KVF_MIN(max, db->dev->size) : db->dev->size;
-	if (!max)
-		return KVF_SEGMENTS_MAX - have;
-	max = (max - KVF_MIN(max, (u64)db->geo.block)) >> db->geo.segment_shift;
+	max = max ? (max - KVF_MIN(max, (u64)db->geo.block)) >> db->geo.segment_shift : KVF_SEGMENTS_MAX;
+	max = KVF_MIN(max, (u64)db->space.ceiling);
 	return max > have ? max - have : 0;
+}
+
+/* It ends with its file system alone. */
+static bool unlimited(const struct kv_db *db)
+{
+	return db->dev->growable && !kvp_load(&db->bytes_max) &&
+	       kvp_load(&db->space.ceiling) == KVF_NO_SEGMENT;
 }
 
 static u32 reserve_segments(const struct kv_db *db)
 {
-	if (db->dev->growable && !db->bytes_max)
+	if (unlimited(db))
 		return 0;
-	return KVF_MAX(RESERVE_SEGMENTS, db->space.nr / 100);
+	return KVF_MAX(RESERVE_SEGMENTS, kvp_load(&db->space.nr) / 100) + kvp_load(&db->space.held);
+}
+
+u32 kve_space_step(const struct kv_db *db, u32 nr)
+{
+	return KVF_MIN(KVF_MAX(nr / 4, 1u), KVF_MAX(GROW_BYTES >> db->geo.segment_shift, 1u));
+}
+
+/* Nothing new is put there: the volume is to end before it, or it is being emptied. */
+static bool segment_shut(const struct kve_space *sp, u32 nr)
+{
+	return nr >= sp->ceiling || sp->seg[nr].leaving;
 }
 
 /*
@@ -110,12 +118,12 @@ static u32 reserve_segments(const struct kv_db *db)
 static int space_grow(struct kv_db *db)
 {
 	struct kve_space *sp = &db->space;
-	u64 left = growth_left(db), step = KVF_MAX(sp->nr / 4, 1u), size;
+	u64 left = growth_left(db), step = kve_space_step(db, sp->nr), size;
+	u32 from = sp->nr;
 	int err;
 
 	if (!left || sp->host_full)
 		return kve_fail(db, KVE_no_space, "all %u segments are in use", sp->nr);
-	step = KVF_MIN(step, KVF_MAX(GROW_BYTES >> db->geo.segment_shift, 1u));
 	step = KVF_MIN(step, left);
 	size = kve_segment_offset(db, sp->nr + (u32)step) + db->geo.block;
 	if (size > db->dev->size) {
@@ -125,7 +133,11 @@ static int space_grow(struct kv_db *db)
 		if (!KVP_BUG("size-unflushed") && kvp_dev_flush(db->dev))
 			return kve_degrade(db, KVE_indeterminate, "flush of the new size failed");
 	}
-	return kve_space_extend(db, sp->nr + (u32)step);
+	err = kve_space_extend(db, sp->nr + (u32)step);
+	/* What was cut off and is there again does not repeat the generations that it had. */
+	for (; !err && from < sp->nr; from++)
+		sp->seg[from].gen = (u32)kvp_load(&db->open_gen);
+	return err;
 }
 
 /*
@@ -134,10 +146,11 @@ static int space_grow(struct kv_db *db)
  */
 static u32 find_free(struct kve_space *sp, u32 segment_bytes)
 {
-	u32 i, found = KVF_NO_SEGMENT;
+	u32 i, found = KVF_NO_SEGMENT, nr = KVF_MIN(sp->nr, sp->ceiling);
 
-	for (i = KVF_SEG_FIRST; sp->free_nr && i < sp->nr; i++) {
-		if (sp->seg[i].kind != KVF_KIND_FREE || sp->seg[i].flags & KVF_SEGMENT_QUARANTINE)
+	for (i = KVF_SEG_FIRST; sp->free_nr && i < nr; i++) {
+		if (sp->seg[i].kind != KVF_KIND_FREE || sp->seg[i].flags & KVF_SEGMENT_QUARANTINE ||
+		    sp->seg[i].busy)
 			continue;
 		if (sp->seg[i].backed == segment_bytes)
 			return i;
@@ -149,17 +162,20 @@ static u32 find_free(struct kve_space *sp, u32 segment_bytes)
 
 static u32 backed_free(const struct kv_db *db)
 {
-	u32 i, n = 0;
+	u32 i, n = 0, nr = KVF_MIN(db->space.nr, db->space.ceiling);
 
-	for (i = KVF_SEG_FIRST; i < db->space.nr; i++)
+	for (i = KVF_SEG_FIRST; i < nr; i++)
 		n += db->space.seg[i].kind == KVF_KIND_FREE && db->space.seg[i].backed == db->geo.segment;
 	return n;
 }
 
 static u32 unbacked_free(const struct kv_db *db, u32 i)
 {
-	for (; i < db->space.nr; i++)
-		if (db->space.seg[i].kind == KVF_KIND_FREE && db->space.seg[i].backed < db->geo.segment)
+	u32 nr = KVF_MIN(db->space.nr, db->space.ceiling);
+
+	for (; i < nr; i++)
+		if (db->space.seg[i].kind == KVF_KIND_FREE && db->space.seg[i].backed < db->geo.segment &&
+		    !db->space.seg[i].busy)
 			return i;
 	return KVF_NO_SEGMENT;
 }
@@ -206,7 +222,7 @@ static int reserve_back(struct kv_db *db)
 /* Leave the reserve to those who free space. */
 static int reserve_keep(struct kv_db *db)
 {
-	if (db->dev->growable && !db->bytes_max)
+	if (unlimited(db))
 		return reserve_back(db);
 	if (db->space.free_nr + growth_left(db) > reserve_segments(db))
 		return 0;
@@ -214,7 +230,7 @@ static int reserve_keep(struct kv_db *db)
 			db->space.nr, db->geo.segment);
 }
 
-static int segment_take_locked(struct kv_db *db, u8 kind, bool privileged, u32 *segment)
+static int segment_take_locked(struct kv_db *db, u8 kind, enum kve_share share, u32 *segment)
 {
 	struct kve_space *sp = &db->space;
 	struct kve_segment *s;
@@ -223,8 +239,11 @@ static int segment_take_locked(struct kv_db *db, u8 kind, bool privileged, u32 *
 	int err;
 
 	err = reserve_keep(db);
-	if (err && !(privileged && err == -KVE_no_space))
+	if (err && !(share && err == -KVE_no_space))
 		return err;
+	if (share == KVE_SHARE_FREEING && reserve_segments(db) &&
+	    sp->free_nr + growth_left(db) <= RESERVE_LAST)
+		return kve_fail(db, KVE_no_space, "what is left of it is for checkpoints");
 	nr = find_free(sp, db->geo.segment);
 	if (nr == KVF_NO_SEGMENT) {
 		nr = sp->nr;
@@ -246,7 +265,7 @@ static int segment_take_locked(struct kv_db *db, u8 kind, bool privileged, u32 *
 	s->pinned = s->pinned_frozen = 0;
 	s->last_lsn = 0;
 	s->incarnation = 0;
-	s->dying = s->busy = s->stuck = false;
+	s->dying = s->busy = s->stuck = s->leaving = s->fixed = false;
 	s->used = kind == KVF_KIND_TREE;
 	s->bitmap = bitmap;
 	s->row_dirty = true;
@@ -257,12 +276,12 @@ static int segment_take_locked(struct kv_db *db, u8 kind, bool privileged, u32 *
 	return 0;
 }
 
-int kve_segment_take(struct kv_db *db, u8 kind, bool privileged, u32 *segment)
+int kve_segment_take(struct kv_db *db, u8 kind, enum kve_share share, u32 *segment)
 {
 	int err;
 
 	kvp_mutex_lock(&db->space.lock);
-	err = segment_take_locked(db, kind, privileged, segment);
+	err = segment_take_locked(db, kind, share, segment);
 	kvp_mutex_unlock(&db->space.lock);
 	return err;
 }
@@ -278,7 +297,7 @@ void kve_segment_drop(struct kv_db *db, u32 segment)
 	s->used = 0;
 	db->space.log_nr -= s->kind == KVF_KIND_LOG;
 	s->kind = KVF_KIND_FREE;
-	db->space.free_nr++;
+	db->space.free_nr += segment < db->space.ceiling;
 	kvp_mutex_unlock(&db->space.lock);
 }
 
@@ -383,7 +402,7 @@ static int blocks_take_locked(struct kv_db *db, u32 units, u32 avoid, unsigned i
 	*fresh = false;
 	for (i = 0; i < sp->nr; i++) {
 		nr = start + i < sp->nr ? start + i : start + i - sp->nr;
-		if (nr >= sp->nr || nr == avoid || sp->seg[nr].kind != KVF_KIND_TREE)
+		if (nr >= sp->nr || nr == avoid || sp->seg[nr].kind != KVF_KIND_TREE || segment_shut(sp, nr))
 			continue;
 		/* The streams keep to segments of their own while they can. */
 		if (nr == sp->tree_hint[!stream] && nr != start)
@@ -392,12 +411,12 @@ static int blocks_take_locked(struct kv_db *db, u32 units, u32 avoid, unsigned i
 		if (at != KVF_NO_SEGMENT)
 			goto found;
 	}
-	err = segment_take_locked(db, KVF_KIND_TREE, true, &nr);
+	err = segment_take_locked(db, KVF_KIND_TREE, KVE_SHARE_ALL, &nr);
 	if (err) {
 		/* Last resort: the other stream's segment. */
 		nr = sp->tree_hint[!stream];
 		if (err != -KVE_no_space || nr == avoid || nr >= sp->nr ||
-		    sp->seg[nr].kind != KVF_KIND_TREE)
+		    sp->seg[nr].kind != KVF_KIND_TREE || segment_shut(sp, nr))
 			return err;
 		at = bits_find(&sp->seg[nr], units_usable(db, nr), units);
 		if (at == KVF_NO_SEGMENT)
@@ -462,7 +481,8 @@ static void units_clear(struct kv_db *db, u32 segment, u32 block, u32 blocks)
 	s->bitmap = NULL;
 	s->kind = KVF_KIND_FREE;
 	s->used = 0;
-	sp->free_nr++;
+	s->leaving = false;
+	sp->free_nr += segment < sp->ceiling;
 	sp->tree_nr--;
 }
 
@@ -479,21 +499,7 @@ void kve_blocks_drop(struct kv_db *db, u64 block, u32 blocks)
 
 int kve_items_reserve(struct kve_batch_items *l, u32 more)
 {
-	struct kvf_free *items;
-	u32 cap;
-
-	if (l->cap - l->nr >= more)
-		return 0;
-	cap = KVF_MAX(l->nr + more, l->cap + l->cap / 2 + 32);
-	items = kvp_alloc_array(cap, sizeof(*items), 0);
-	if (!items)
-		return -KVE_no_memory;
-	if (l->nr)
-		memcpy(items, l->items, l->nr * sizeof(*items));
-	kvp_free(l->items);
-	l->items = items;
-	l->cap = cap;
-	return 0;
+	return kvp_array_room(&l->items, &l->cap, l->nr, l->nr + more, sizeof(*l->items));
 }
 
 static void item_add(struct kv_db *db, struct kve_batch_items *l, u32 segment, u32 block, u32 blocks,
@@ -541,7 +547,7 @@ int kve_free_page(struct kv_db *db, struct kve_batch_items *list, const struct k
 	return err;
 }
 
-static u64 ref_bytes(const struct kvf_value_ref *ref)
+u64 kve_value_bytes(const struct kvf_value_ref *ref)
 {
 	return KVF_ROUND_UP((u64)le16_to_cpu(ref->head_len) + le32_to_cpu(ref->payload_len),
 			    KVF_RECORD_ALIGN);
@@ -552,7 +558,7 @@ static void value_account(struct kv_db *db, const struct kvf_value_ref *ref, boo
 	struct kve_space *sp = &db->space;
 	u32 nr = le32_to_cpu(ref->segment);
 	struct kve_segment *s;
-	u64 bytes = ref_bytes(ref);
+	u64 bytes = kve_value_bytes(ref);
 	bool pinned = false;
 
 	kvp_mutex_lock(&sp->lock);
@@ -649,7 +655,7 @@ static void item_apply(struct kv_db *db, const struct kvf_free *it)
 	s->last_lsn = 0;
 	s->dying = false;
 	s->row_dirty = true;
-	sp->free_nr++;
+	sp->free_nr += nr < sp->ceiling;
 }
 
 void kve_space_apply(struct kv_db *db, u64 oldest_intact, u64 oldest_reader)
@@ -669,30 +675,48 @@ void kve_space_apply(struct kv_db *db, u64 oldest_intact, u64 oldest_reader)
 	kvp_mutex_unlock(&sp->lock);
 }
 
+/* What a free segment has of the medium, beyond the pool. Without the lock: it may take milliseconds. */
+static void segment_punch(struct kv_db *db, u32 nr, u32 *pool)
+{
+	struct kve_space *sp = &db->space;
+	struct kve_segment *s;
+	u32 backed;
+
+	kvp_mutex_lock(&sp->lock);
+	s = &sp->seg[nr];
+	backed = nr < sp->nr && s->kind == KVF_KIND_FREE && !s->busy ? s->backed : 0;
+	if (backed && *pool) {
+		--*pool;
+		backed = 0;
+	}
+	/* There are others, those of the pool: nobody misses it. */
+	if (backed) {
+		s->backed = 0;
+		s->busy = true;
+		sp->free_nr -= nr < sp->ceiling;
+	}
+	kvp_mutex_unlock(&sp->lock);
+	if (!backed)
+		return;
+	kvp_dev_discard(db->dev, kve_segment_offset(db, nr), backed);
+	kvp_mutex_lock(&sp->lock);
+	sp->seg[nr].busy = false;
+	sp->free_nr += nr < sp->ceiling;
+	kvp_mutex_unlock(&sp->lock);
+}
+
 void kve_space_trim(struct kv_db *db)
 {
 	struct kve_space *sp = &db->space;
-	u32 i, nr, pool, backed;
+	u32 i, nr, pool;
 
 	kvp_mutex_lock(&sp->lock);
 	nr = sp->nr;
 	kvp_mutex_unlock(&sp->lock);
 	/* A tenth, as far as the promise allows. */
 	pool = KVF_MAX(KVF_MIN(nr / 10, kve_space_pool(db)), RESERVE_BACKED + 2);
-	for (i = KVF_SEG_FIRST; i < nr; i++) {
-		kvp_mutex_lock(&sp->lock);
-		backed = sp->seg[i].kind == KVF_KIND_FREE ? sp->seg[i].backed : 0;
-		if (backed && pool) {
-			pool--;
-			backed = 0;
-		}
-		if (backed)
-			sp->seg[i].backed = 0;
-		/* Taken by nobody while it is punched: the lock is held. */
-		if (backed)
-			kvp_dev_discard(db->dev, kve_segment_offset(db, i), backed);
-		kvp_mutex_unlock(&sp->lock);
-	}
+	for (i = KVF_SEG_FIRST; i < nr; i++)
+		segment_punch(db, i, &pool);
 }
 
 /* A LOG segment that checkpoints alone make free. Space lock. */
@@ -731,10 +755,28 @@ static u64 avail_backed(const struct kv_db *db, bool privileged)
 	u32 i;
 
 	for (i = KVF_SEG_FIRST; i < sp->nr; i++)
-		if (sp->seg[i].kind == KVF_KIND_TREE)
+		if (sp->seg[i].kind == KVF_KIND_TREE && !segment_shut(sp, i))
 			bytes += sp->seg[i].backed - KVF_MIN(sp->seg[i].backed,
 				 sp->seg[i].used << (db->geo.unit_shift + db->geo.block_shift));
 	return privileged ? bytes + (u64)backed_free(db) * (db->geo.segment - db->geo.block) : bytes;
+}
+
+/* Bytes of whole frames that TREE segments have room for. Space lock. */
+static u64 tree_room(const struct kv_db *db, u32 room)
+{
+	const struct kve_space *sp = &db->space;
+	u64 pages = (u64)sp->tree_nr * room, used = sp->tree_bytes, shut;
+	u32 i;
+
+	/* Not in those that nothing is put into. */
+	for (i = KVF_SEG_FIRST; sp->shut && i < sp->nr; i++) {
+		if (sp->seg[i].kind != KVF_KIND_TREE || !segment_shut(sp, i))
+			continue;
+		shut = (u64)(sp->seg[i].used - 1) << (db->geo.unit_shift + db->geo.block_shift);
+		pages -= room;
+		used -= KVF_MIN(used, shut);
+	}
+	return pages - KVF_MIN(pages, used);
 }
 
 u64 kve_space_avail(struct kv_db *db, bool privileged)
@@ -746,11 +788,14 @@ u64 kve_space_avail(struct kv_db *db, bool privileged)
 
 	kvp_mutex_lock(&sp->lock);
 	segments = sp->free_nr + growth_left(db);
-	reserve = privileged ? 0 : reserve_segments(db);
-	segments = segments > reserve ? segments - reserve : 0;
-	pages = (u64)sp->tree_nr * room;
-	pages -= KVF_MIN(pages, sp->tree_bytes);
-	pages += segments * room;
+	reserve = reserve_segments(db);
+	/* The last may be in use by now: what is left of it counts. */
+	if (privileged && reserve) {
+		pages = tree_room(db, room) + segments * room;
+		pages -= KVF_MIN(pages, (u64)RESERVE_LAST * room);
+	} else {
+		pages = tree_room(db, room) + (segments - KVF_MIN(segments, (u64)reserve)) * room;
+	}
 	if (sp->host_full)
 		pages = avail_backed(db, privileged);
 	kvp_mutex_unlock(&sp->lock);
@@ -781,8 +826,7 @@ u32 kve_space_gc_room(struct kv_db *db, u64 checkpoint)
 
 	kvp_mutex_lock(&sp->lock);
 	segments = sp->host_full ? backed_free(db) : sp->free_nr + growth_left(db);
-	pages = sp->host_full ? 0 : (u64)sp->tree_nr * room;
-	pages -= KVF_MIN(pages, sp->tree_bytes);
+	pages = sp->host_full ? 0 : tree_room(db, room);
 	kvp_mutex_unlock(&sp->lock);
 	checkpoint -= KVF_MIN(checkpoint, pages);
 	/* One more: the log's next. */
@@ -792,7 +836,7 @@ u32 kve_space_gc_room(struct kv_db *db, u64 checkpoint)
 
 void kve_space_reserve(struct kv_db *db)
 {
-	if (!db->dev->growable || db->sb.bytes_max)
+	if (!unlimited(db))
 		return;
 	kvp_mutex_lock(&db->space.lock);
 	reserve_back(db);

@@ -10,6 +10,7 @@
 #include "range.h"
 
 #define DOOMED_STEP 64u
+#define DOOMED_OBJECTS 16u /* in a step, at most */
 
 struct kv_writer {
 	struct kv_db *db;
@@ -26,7 +27,7 @@ struct kv_reader {
 	struct kv_db *db;
 	struct kv_read *read; /* for objects */
 	bool own_read;
-	struct kv_tree *chunks; /* and where they are */
+	struct kve_chunks chunks; /* and where they are */
 	struct kvf_object object;
 	u8 *value; /* smaller values: all of it */
 	u64 length, pos;
@@ -79,6 +80,11 @@ int kv_writer_open(kv_db *db, kv_tree *tree, const void *key, size_t key_len, kv
 
 static void writer_free(struct kv_writer *w)
 {
+	if (w->object) {
+		kvp_gate_close(&w->db->writer);
+		w->db->streaming--;
+		kvp_gate_open(&w->db->writer);
+	}
 	kvp_sub(&w->db->handles, 1u);
 	kvp_free(w->key);
 	kvp_free(w->buf);
@@ -94,6 +100,7 @@ static int object_begin(struct kv_writer *w)
 
 	kvp_gate_close(&db->writer);
 	w->object = db->next_object++;
+	db->streaming++;
 	kvp_gate_open(&db->writer);
 	kve_object_key(key, KVF_OBJECT_PENDING, w->object, 0);
 	return kve_commit(db, &op, 1, KV_MEMORY);
@@ -159,7 +166,7 @@ static int object_commit(struct kv_writer *w, u32 flags)
 }
 
 /* Chunks of a stream that was given up: as if the value had been deleted. */
-static int object_abort(struct kv_db *db, u64 object)
+static int object_abort(struct kv_db *db, u64 object, u64 bytes)
 {
 	u8 pending[KVE_OBJECT_KEY_BYTES], doomed[KVE_OBJECT_KEY_BYTES];
 	struct kve_op ops[2] = {
@@ -174,7 +181,7 @@ static int object_abort(struct kv_db *db, u64 object)
 	kve_object_key(doomed, KVF_OBJECT_DOOMED, object, 0);
 	err = kve_commit(db, ops, 2, KV_MEMORY);
 	if (!err)
-		kve_doom(db);
+		kve_doom(db, bytes);
 	return err;
 }
 
@@ -192,7 +199,7 @@ int kv_writer_commit(kv_writer *w, uint32_t flags)
 	if (!err)
 		err = w->object ? object_commit(w, flags) : kve_commit(db, &op, 1, flags);
 	if (err && w->object && !kvp_load(&db->degraded))
-		object_abort(db, w->object);
+		object_abort(db, w->object, w->length);
 	writer_free(w);
 	kvp_count_add(&db->puts, 1);
 	return kve_return(db, err);
@@ -201,7 +208,7 @@ int kv_writer_commit(kv_writer *w, uint32_t flags)
 void kv_writer_abort(kv_writer *w)
 {
 	if (w->object && !kve_enter(w->db, true))
-		object_abort(w->db, w->object);
+		object_abort(w->db, w->object, w->length);
 	writer_free(w);
 }
 
@@ -212,25 +219,33 @@ struct collect {
 	u8 *keys; /* DOOMED_STEP of key_max bytes */
 	u32 len[DOOMED_STEP];
 	u32 nr, most;
+	u64 bytes; /* of their values */
 	u8 class;
 	u64 object;
 	bool any; /* every key */
 };
 
+static void collect_add(struct collect *c, const u8 *key, u32 key_len)
+{
+	memcpy(c->keys + (size_t)c->nr * c->db->geo.key_max, key, key_len);
+	c->len[c->nr++] = key_len;
+}
+
 static int collect_key(void *arg, const u8 *key, u32 key_len, u8 flags, const u8 *cell, u32 cell_len)
 {
 	struct collect *c = arg;
+	struct kve_entry e;
+	const u8 *value;
 
-	(void)flags;
-	(void)cell;
-	(void)cell_len;
 	if (!c->any && (key[0] != c->class || (c->object && kvf_get_be64(key + 1) != c->object)))
 		return -KVE_end;
-	memcpy(c->keys + (size_t)c->nr * c->db->geo.key_max, key, key_len);
-	c->len[c->nr++] = key_len;
+	kve_entry_decode(&e, flags, cell, cell_len, &value);
+	c->bytes += e.value_len;
+	collect_add(c, key, key_len);
 	return c->nr == c->most ? -KVE_end : 0;
 }
 
+/* Those from this key on, to those that are there. */
 static int collect_run(struct collect *c, struct kv_tree *t, const u8 *from, u32 len)
 {
 	u8 *page = kvp_iobuf_alloc(c->db->geo.frame);
@@ -238,7 +253,6 @@ static int collect_run(struct collect *c, struct kv_tree *t, const u8 *from, u32
 
 	if (!page)
 		return -KVE_no_memory;
-	c->nr = 0;
 	err = kve_tree_each(t, KVE_LIVE, from, len, page, collect_key, c);
 	kvp_iobuf_free(page, c->db->geo.frame);
 	return err == -KVE_end ? 0 : err;
@@ -263,31 +277,61 @@ static int delete_collected(struct collect *c, struct kv_tree *t)
 	return err;
 }
 
-/* Chunks of the first doomed object, then its row. */
-static int objects_step(struct collect *c, bool *more)
+/* Ids of the first doomed objects. */
+static int objects_doomed(struct collect *c, u64 *object, u32 *nr)
 {
-	u8 key[KVE_OBJECT_KEY_BYTES];
+	u8 first = KVF_OBJECT_DOOMED;
 	int err;
 
-	key[0] = KVF_OBJECT_DOOMED;
 	c->class = KVF_OBJECT_DOOMED;
 	c->object = 0;
-	c->most = 1;
-	err = collect_run(c, c->db->objects, key, 1);
-	if (err || !c->nr)
+	c->most = DOOMED_OBJECTS;
+	err = collect_run(c, c->db->objects, &first, 1);
+	for (*nr = 0; *nr < c->nr; ++*nr)
+		object[*nr] = kvf_get_be64(c->keys + (size_t)*nr * c->db->geo.key_max + 1);
+	c->nr = 0;
+	return err;
+}
+
+/* Less waits; all: nothing, whatever was counted. */
+static void undoom(struct kv_db *db, u64 bytes, bool all)
+{
+	struct kve_space *sp = &db->space;
+
+	kvp_mutex_lock(&sp->lock);
+	kvp_store(&sp->doomed_bytes, all ? 0 : sp->doomed_bytes - KVF_MIN(bytes, sp->doomed_bytes));
+	kvp_mutex_unlock(&sp->lock);
+}
+
+/* Chunks of the first doomed objects, and the rows of those that have no more. */
+static int objects_step(struct collect *c, bool *more)
+{
+	u64 object[DOOMED_OBJECTS];
+	u8 key[KVE_OBJECT_KEY_BYTES];
+	u32 i, nr;
+	int err = objects_doomed(c, object, &nr);
+
+	if (!err && !nr)
+		undoom(c->db, 0, true);
+	if (err || !nr)
 		return err;
 	*more = true;
-	c->object = kvf_get_be64(c->keys + 1);
-	kve_object_key(key, KVF_OBJECT_CHUNK, c->object, 0);
 	c->class = KVF_OBJECT_CHUNK;
 	c->most = DOOMED_STEP;
-	err = collect_run(c, c->db->objects, key, sizeof(key));
-	if (!err && !c->nr) {
-		kve_object_key(c->keys, KVF_OBJECT_DOOMED, c->object, 0);
-		c->len[0] = KVE_OBJECT_ROW_BYTES;
-		c->nr = 1;
+	for (i = 0; i < nr && !err && c->nr < DOOMED_STEP; i++) {
+		c->object = object[i];
+		kve_object_key(key, KVF_OBJECT_CHUNK, object[i], 0);
+		err = collect_run(c, c->db->objects, key, sizeof(key));
+		if (err || c->nr == DOOMED_STEP)
+			break;
+		kve_object_key(key, KVF_OBJECT_DOOMED, object[i], 0);
+		collect_add(c, key, KVE_OBJECT_ROW_BYTES);
 	}
-	return err ? err : delete_collected(c, c->db->objects);
+	if (!err)
+		err = delete_collected(c, c->db->objects);
+	if (!err)
+		undoom(c->db, c->bytes, false);
+	return err;
 }
 
 static int tree_step(struct collect *c, struct kv_tree *t, bool *more)
@@ -295,6 +339,7 @@ static int tree_step(struct collect *c, struct kv_tree *t, bool *more)
 	int err;
 
 	c->any = true;
+	c->nr = 0;
 	c->most = DOOMED_STEP;
 	err = collect_run(c, t, NULL, 0);
 	c->any = false;
@@ -323,8 +368,10 @@ int kve_doomed_step(struct kv_db *db, bool *more)
 	if (!err && !*more)
 		err = kve_range_step(db, more);
 	for (t = kvp_load_acquire(&db->trees); t && !err && !*more; t = t->next)
-		if (kvp_load(&t->dropped) && !kvp_load(&t->gone_gen))
-			err = tree_step(&c, t, more);
+		if (kvp_load(&t->dropped) && !kvp_load(&t->gone_gen)) {
+			*more = t->origin.gen != 0;
+			err = *more ? kve_clone_prune(db, t) : tree_step(&c, t, more);
+		}
 	if (err || *more)
 		kvp_store(&db->doomed, true);
 	kvp_store_release(&db->dooming, false);
@@ -333,7 +380,7 @@ int kve_doomed_step(struct kv_db *db, bool *more)
 }
 
 /* Streams of a process that has died: delete what they had written. */
-int kve_pending_doom(struct kv_db *db)
+int kve_pending_doom(struct kv_db *db, u64 below)
 {
 	struct collect c = { .db = db, .class = KVF_OBJECT_PENDING, .most = 1 };
 	u8 first = KVF_OBJECT_PENDING;
@@ -343,30 +390,24 @@ int kve_pending_doom(struct kv_db *db)
 	if (!c.keys)
 		return -KVE_no_memory;
 	do {
+		c.nr = 0;
 		err = collect_run(&c, db->objects, &first, 1);
+		if (!err && c.nr && kvf_get_be64(c.keys + 1) >= below)
+			break;
 		if (!err && c.nr)
-			err = object_abort(db, kvf_get_be64(c.keys + 1));
+			err = object_abort(db, kvf_get_be64(c.keys + 1), 0);
 	} while (!err && c.nr);
 	c.class = first = KVF_OBJECT_DOOMED;
+	c.nr = 0;
 	if (!err)
 		err = collect_run(&c, db->objects, &first, 1);
 	if (!err && c.nr)
-		kve_doom(db);
+		kve_doom(db, 0);
 	kvp_free(c.keys);
 	return err;
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
-
-/* The tree of chunks that belongs to the same state as t. */
-static struct kv_tree *chunks_of(struct kv_tree *t)
-{
-	struct kv_tree *c;
-
-	for (c = t->snap ? t->snap->trees : t->db->objects; c && c->id != KVF_TREE_OBJECTS; c = c->next)
-		;
-	return c;
-}
 
 static int chunk_read(struct kv_tree *chunks, u64 gen, const struct kvf_object *o, u64 nr, u8 *buf)
 {
@@ -392,35 +433,30 @@ static int chunk_read(struct kv_tree *chunks, u64 gen, const struct kvf_object *
 				(u64)le64_to_cpu(o->object), kvf_finding_text(KVF_F_value_poison));
 	if ((e.flags & KVF_CELL_KIND) != KVF_CELL_REF)
 		return 0;
-	return kve_value_read(db, KVF_TREE_OBJECTS, &e.ref, key, sizeof(key), buf);
-}
-
-static int no_chunks(struct kv_db *db)
-{
-	return kve_fail(db, KVE_corrupt, "the forest lacks '%s'; run 'kvs-fsck -n %s'", "objects",
-			db->dev->name);
+	return kve_value_read(db, chunks, &e.ref, key, sizeof(key), buf);
 }
 
 int kve_object_read(struct kv_tree *t, u64 gen, const struct kvf_object *o, u64 offset, void *out,
 		    size_t len)
 {
-	struct kv_tree *chunks = chunks_of(t);
 	struct kv_db *db = t->db;
+	struct kve_chunks chunks;
 	u32 size = le32_to_cpu(o->chunk_bytes);
 	u64 nr = offset / KVF_MAX(size, 1u), part, skip;
 	u8 *buf;
 	int err = 0;
 
-	if (!chunks)
-		return no_chunks(db);
 	if (!size || size > db->geo.chunk_bytes)
 		return kve_fail(db, KVE_corrupt_value, "large value %llu: %s",
 				(u64)le64_to_cpu(o->object), kvf_finding_text(KVF_F_object_size));
+	err = kve_chunks_get(t, o, &chunks);
+	if (err)
+		return err;
 	buf = kvp_alloc(size, 0);
 	if (!buf)
-		return -KVE_no_memory;
+		err = -KVE_no_memory;
 	for (skip = offset - nr * size; len && !err; nr++, skip = 0) {
-		err = chunk_read(chunks, gen, o, nr, buf);
+		err = chunk_read(chunks.tree, gen, o, nr, buf);
 		part = KVF_MIN((u64)len, KVF_MIN((u64)size, le64_to_cpu(o->length) - nr * size) - skip);
 		if (!err)
 			memcpy(out, buf + skip, (size_t)part);
@@ -428,6 +464,7 @@ int kve_object_read(struct kv_tree *t, u64 gen, const struct kvf_object *o, u64 
 		len -= (size_t)part;
 	}
 	kvp_free(buf);
+	kve_chunks_put(db, &chunks);
 	return err;
 }
 
@@ -451,9 +488,8 @@ int kve_reader_entry(struct kv_db *db, struct kv_read *r, struct kv_tree *t, con
 			 le32_to_cpu(e->object.chunk_bytes) > db->geo.chunk_bytes)
 			err = kve_fail(db, KVE_corrupt_value, "large value: %s",
 				       kvf_finding_text(KVF_F_object_size));
-		rd->chunks = chunks_of(t);
-		if (!err && !rd->chunks)
-			err = no_chunks(db);
+		if (!err)
+			err = kve_chunks_get(t, &e->object, &rd->chunks);
 		rd->read = r;
 		r->uses++;
 	} else {
@@ -461,7 +497,7 @@ int kve_reader_entry(struct kv_db *db, struct kv_read *r, struct kv_tree *t, con
 		if (!rd->value)
 			err = -KVE_no_memory;
 		else if ((e->flags & KVF_CELL_KIND) == KVF_CELL_REF)
-			err = kve_value_read(db, t->id, &e->ref, key, key_len, rd->value);
+			err = kve_value_read(db, t, &e->ref, key, key_len, rd->value);
 		else
 			memcpy(rd->value, inline_value, (size_t)e->value_len);
 	}
@@ -530,7 +566,7 @@ int kv_reader_read(kv_reader *rd, void *buf, size_t len, size_t *got)
 		err = kve_read_check(rd->read);
 		if (!err && rd->chunk_nr != nr + 1) {
 			rd->chunk_nr = 0;
-			err = chunk_read(rd->chunks, rd->read->gen, &rd->object, nr, rd->chunk);
+			err = chunk_read(rd->chunks.tree, rd->read->gen, &rd->object, nr, rd->chunk);
 			err = kve_read_done(rd->read, err);
 			if (!err)
 				rd->chunk_nr = nr + 1;
@@ -558,6 +594,7 @@ void kv_reader_close(kv_reader *rd)
 		rd->read->uses--;
 	if (rd->own_read)
 		kve_read_end(rd->read);
+	kve_chunks_put(rd->db, &rd->chunks);
 	kvp_sub(&rd->db->handles, 1u);
 	kvp_free(rd->value);
 	kvp_free(rd->chunk);

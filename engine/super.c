@@ -14,7 +14,7 @@
 struct candidates {
 	struct kvf_super *sb;
 	u32 nr;
-	bool magic, newer, damaged, incompat, nonzero;
+	bool magic, newer, older, damaged, incompat, nonzero;
 };
 
 /* Slots may stand at every multiple of 512; each says where it belongs. */
@@ -34,6 +34,8 @@ static void candidates_scan(struct candidates *c, const u8 *buf, u32 len, u64 ba
 		c->magic = true;
 		if (finding == KVF_F_ok)
 			memcpy(&c->sb[c->nr++], sb, sizeof(*sb));
+		else if (finding == KVF_F_super_version && le32_to_cpu(sb->version) < KVF_VERSION)
+			c->older = true;
 		else if (finding == KVF_F_super_version)
 			c->newer = true;
 		else if (finding == KVF_F_super_incompat)
@@ -85,6 +87,9 @@ static int not_found(struct kv_db *db, const struct candidates *c)
 {
 	if (c->newer || c->incompat)
 		return kve_fail(db, KVE_unsupported, "made by a newer version of kvs; upgrade to open it");
+	if (c->older)
+		return kve_fail(db, KVE_unsupported, "of an older format than version %u; dump it with the "
+				"kvs that made it, and load that into a new volume", KVF_VERSION);
 	if (c->magic || c->damaged)
 		return kve_fail(db, KVE_corrupt_super, "all superblocks are damaged; run 'kvs-fsck -n %s'",
 				db->dev->name);
@@ -148,6 +153,9 @@ static int candidates_choose(struct kv_db *db, struct candidates *c)
 		if (i && le64_to_cpu(c->sb[i].seq) == seq)
 			continue;
 		seq = le64_to_cpu(c->sb[i].seq);
+		/* Its pages may be others by now, or the log may not lead from it to the newest. */
+		if (le64_to_cpu(c->sb[i].generation) < le64_to_cpu(c->sb[0].oldest_intact))
+			continue;
 		db->sb = c->sb[i];
 		kve_identity_set(db);
 		if (kvf_geometry_from_super(&db->geo, &db->sb))

@@ -52,7 +52,7 @@ static u32 child_index(const u8 *page, u32 frame, enum kve_seek seek, const void
 	return i ? i - 1 : 0;
 }
 
-static void child_ref(struct kvf_ref *ref, const u8 *page, u32 frame, u32 i)
+void kve_child_ref(struct kvf_ref *ref, const u8 *page, u32 frame, u32 i)
 {
 	u32 len;
 	u8 flags;
@@ -61,8 +61,8 @@ static void child_ref(struct kvf_ref *ref, const u8 *page, u32 frame, u32 i)
 }
 
 /*
- * 0: *leaf and *im are set. -KVE_need_page: *need says what, *parent and *slot where. -KVE_not_found: the
- * tree was empty. Tree lock held.
+ * 0: *leaf and *im are set. -KVE_need_page: *need says what. Both: *parent and *slot where; no parent: the
+ * root. -KVE_not_found: the tree was empty. Tree lock held.
  */
 static int descend(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len,
 		   struct kve_frame **leaf, struct kve_image *im, struct kve_need *need,
@@ -90,23 +90,18 @@ static int descend(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *k
 			return 0;
 		}
 		i = child_index(im->page, frame, seek, key, len);
+		*parent = f;
+		*slot = i;
 		kid = im->kids[i];
 		if (!kid) {
-			child_ref(&need->ref, im->page, frame, i);
+			kve_child_ref(&need->ref, im->page, frame, i);
 			need->level = f->level - 1;
 			need->live = im->live;
-			*parent = f;
-			*slot = i;
 			return -KVE_need_page;
 		}
 		f = kid;
 	}
 	return -KVE_corrupt_page;
-}
-
-static bool same_ref(const struct kvf_ref *a, const struct kvf_ref *b)
-{
-	return !memcmp(a, b, sizeof(*a));
 }
 
 static int misfit(struct kv_tree *t, u64 block)
@@ -127,9 +122,10 @@ static int attach(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *ke
 
 	kvp_rwsem_down_write(&t->db->tree_lock);
 	if (descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot) != -KVE_need_page ||
-	    !need.live || !same_ref(&need.ref, &f->ref)) {
+	    !need.live || !kve_ref_same(&need.ref, &f->ref)) {
 		/* somebody else was faster, or the tree has changed */
-	} else if (!kve_node_child_fits(parent ? parent->page : NULL, t->db->geo.frame, slot, f->page)) {
+	} else if (!(t->dropped && t->origin.gen) && /* it is pruned: see clone.c */
+		   !kve_node_child_fits(parent ? parent->page : NULL, t->db->geo.frame, slot, f->page)) {
 		block = le64_to_cpu(f->ref.block0);
 	} else {
 		f->parent = parent;
@@ -160,14 +156,13 @@ static bool still_wanted(struct kv_tree *t, u64 gen, enum kve_seek seek, const v
 
 	kvp_rwsem_down_read(&t->db->tree_lock);
 	same = descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot) == -KVE_need_page &&
-	       same_ref(&need.ref, &was->ref);
+	       kve_ref_same(&need.ref, &was->ref);
 	kvp_rwsem_up_read(&t->db->tree_lock);
 	return same;
 }
 
-/* Bring in what a descent lacked. */
-static int bring(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len,
-		 const struct kve_need *need)
+int kve_tree_bring(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len,
+		   const struct kve_need *need)
 {
 	struct kve_frame *f;
 	int err = kve_page_load(t->db, t, &need->ref, need->level, &f);
@@ -196,7 +191,7 @@ int kve_tree_leaf(struct kv_tree *t, const void *key, u32 len, struct kve_frame 
 		kvp_rwsem_up_read(&t->db->tree_lock);
 		if (err != -KVE_need_page)
 			return err == -KVE_not_found ? 0 : err;
-		err = bring(t, KVE_LIVE, KVE_SEEK_KEY, key, len, &need);
+		err = kve_tree_bring(t, KVE_LIVE, KVE_SEEK_KEY, key, len, &need);
 		if (err)
 			return err;
 	}
@@ -225,14 +220,15 @@ static int private_descent(struct kv_tree *t, enum kve_seek seek, const void *ke
 	int level = need->level, err;
 
 	for (;;) {
-		err = kve_page_read(t->db, t->id, t->name, &ref, level, page);
+		err = kve_page_read(t->db, kve_page_owner(t, &ref), t->name, &ref, level, page);
 		if (err)
 			return err;
 		level = ((struct kvf_page *)page)->level;
 		if (!level)
 			return kve_leaf_fits(page, t->db->geo.frame, seek, key, len) ? 0 :
 			       misfit(t, le64_to_cpu(ref.block0));
-		child_ref(&ref, page, t->db->geo.frame, child_index(page, t->db->geo.frame, seek, key, len));
+		kve_child_ref(&ref, page, t->db->geo.frame,
+			      child_index(page, t->db->geo.frame, seek, key, len));
 		level--;
 	}
 }
@@ -330,7 +326,7 @@ int kve_tree_get_locked(struct kv_tree *t, u64 gen, const void *key, u32 len, st
 			return err;
 		if (!need.live)
 			return get_private(t, gen, key, len, &need, e, buf, cap);
-		err = bring(t, gen, KVE_SEEK_KEY, key, len, &need);
+		err = kve_tree_bring(t, gen, KVE_SEEK_KEY, key, len, &need);
 		if (err && KVP_BUG("eio-not-found"))
 			err = -KVE_not_found;
 		if (err)
@@ -439,7 +435,7 @@ static void leaves_collect(struct kv_tree *t, struct kve_frame *parent, u32 slot
 
 		if (parent->kids[slot])
 			continue;
-		child_ref(&need.ref, parent->page, frame, slot);
+		kve_child_ref(&need.ref, parent->page, frame, slot);
 		/* The key of slot 0 may stand below the page. */
 		lower = slot ? NULL : kvf_page_lower(parent->page, frame, &len);
 		if (lower)
@@ -451,8 +447,8 @@ static void leaves_collect(struct kv_tree *t, struct kve_frame *parent, u32 slot
 	}
 }
 
-/* As bring() for several leaves. False: nothing came of it. What it lacks of memory, or fails to read, is
- * asked for again, alone, by whoever needs it. */
+/* As kve_tree_bring() for several leaves. False: nothing came of it. What it lacks of memory, or fails to
+ * read, is asked for again, alone, by whoever needs it. */
 static bool bring_leaves(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len,
 			 const struct kve_need *was, int leaves)
 {
@@ -469,7 +465,7 @@ static bool bring_leaves(struct kv_tree *t, u64 gen, enum kve_seek seek, const v
 		m->most = (u32)KVF_MIN(t->db->cache.limit / 8, (u64)LEAVES_MAX);
 		kvp_rwsem_down_read(&t->db->tree_lock);
 		if (descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot) == -KVE_need_page &&
-		    same_ref(&need.ref, &was->ref) && parent && need.live)
+		    kve_ref_same(&need.ref, &was->ref) && parent && need.live)
 			leaves_collect(t, parent, slot, leaves, m, keys);
 		kvp_rwsem_up_read(&t->db->tree_lock);
 		good = m->nr && bring_all(t, gen, m);
@@ -502,8 +498,15 @@ static int copy_private(struct kv_tree *t, u64 gen, enum kve_seek seek, const vo
 	return err;
 }
 
+/* The frame beside the leaf, in the direction of leaves, if the parent's present image has one in memory. */
+static struct kve_frame *leaf_beside(const struct kve_frame *parent, u32 slot, int leaves)
+{
+	slot += leaves < 0 ? -1u : 1;
+	return parent && slot < kve_node_nr(parent->page) ? parent->kids[slot] : NULL;
+}
+
 static int leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page,
-		     int leaves, bool strip)
+		     int leaves, bool strip, struct kve_frame **beside)
 {
 	struct kve_frame *leaf, *parent;
 	struct kve_image im;
@@ -514,6 +517,8 @@ static int leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void 
 	for (round = 0; round < ROUNDS_MAX; round++) {
 		kvp_rwsem_down_read(&t->db->tree_lock);
 		err = descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot);
+		if (!err && beside)
+			*beside = leaf_beside(parent, slot, leaves);
 		if (!err)
 			image_copy(leaf, gen, im.page, page);
 		if (!err && strip && kvp_unlikely(t->ranges != NULL))
@@ -528,7 +533,7 @@ static int leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void 
 			leaves = 1; /* if that did not help, the next round reads it alone */
 			continue;
 		}
-		err = bring(t, gen, seek, key, len, &need);
+		err = kve_tree_bring(t, gen, seek, key, len, &need);
 		if (err)
 			return err;
 	}
@@ -538,13 +543,20 @@ static int leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void 
 int kve_leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page,
 		  int leaves)
 {
-	return leaf_copy(t, gen, seek, key, len, page, leaves, true);
+	return leaf_copy(t, gen, seek, key, len, page, leaves, true, NULL);
+}
+
+int kve_leaf_scan(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page,
+		  int leaves, struct kve_frame **beside)
+{
+	*beside = NULL;
+	return leaf_copy(t, gen, seek, key, len, page, leaves, true, beside);
 }
 
 int kve_leaf_copy_raw(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len, u8 *page,
 		      int leaves)
 {
-	return leaf_copy(t, gen, seek, key, len, page, leaves, false);
+	return leaf_copy(t, gen, seek, key, len, page, leaves, false, NULL);
 }
 
 /* ---- walking in key order ---------------------------------------------------------------------- */
@@ -616,7 +628,7 @@ static int resident_upper(struct kv_tree *t, u64 gen, const void *key, u32 len, 
 		i = kve_node_child(im.page, frame, key, len);
 		if (i + 1 < kve_node_nr(im.page))
 			*out_len = kvf_page_key(im.page, frame, i + 1, out);
-		child_ref(ref, im.page, frame, i);
+		kve_child_ref(ref, im.page, frame, i);
 		*level = f->level - 1;
 		f = im.kids[i];
 	}
@@ -635,14 +647,15 @@ int kve_damage_end(struct kv_tree *t, u64 gen, const void *key, u32 len, u8 *out
 		err = resident_upper(t, gen, key, len, upper, &upper_len, &ref, &level);
 		kvp_rwsem_up_read(&t->db->tree_lock);
 	}
-	while (!err && level && !kve_page_read(t->db, t->id, t->name, &ref, level, page)) {
+	while (!err && level &&
+	       !kve_page_read(t->db, kve_page_owner(t, &ref), t->name, &ref, level, page)) {
 		level = ((struct kvf_page *)page)->level;
 		if (!level)
 			break;
 		i = kve_node_child(page, t->db->geo.frame, key, len);
 		if (i + 1 < kve_node_nr(page))
 			upper_len = kvf_page_key(page, t->db->geo.frame, i + 1, upper);
-		child_ref(&ref, page, t->db->geo.frame, i);
+		kve_child_ref(&ref, page, t->db->geo.frame, i);
 		level--;
 	}
 	if (!err) {

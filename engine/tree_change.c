@@ -199,7 +199,7 @@ int kve_zombies_reap(struct kv_db *db, struct kve_batch_items *list)
 		/* Of the segment table, which no snapshot shows: for deadlist.c it was never born. */
 		if (f->tree == db->segtab)
 			f->ref.birth = cpu_to_le64(0);
-		err = kve_free_page(db, list, &f->ref);
+		err = kve_page_dead(f->tree, list, &f->ref);
 		if (err)
 			return err;
 		memset(&f->ref, 0, sizeof(f->ref));
@@ -427,46 +427,73 @@ static bool leaf_covers(const struct kve_frame *leaf, const struct kve_op *op)
 	       kve_leaf_fits(leaf->page, op->tree->db->geo.frame, KVE_SEEK_KEY, op->key, op->key_len);
 }
 
+/* Where the key of op stands in the leaf, or belongs to: as it was seen, if nothing has changed there. */
+static u32 slot_find(const struct kve_op *op, const struct kve_frame *leaf, bool *exact)
+{
+	if (leaf == op->leaf && (op->seen == leaf->version + 1 || (op->seen && KVP_BUG("stale-slot")))) {
+		*exact = op->existed;
+		return op->slot;
+	}
+	return kve_node_search(leaf->page, op->tree->db->geo.frame, op->key, op->key_len, exact);
+}
+
 /* What the key holds now: for conditions, and for a large value that must be deleted with it. */
 static void old_state(struct kv_db *db, struct kve_op *op)
 {
 	const u8 *page = op->leaf->page, *cell, *value;
 	struct kve_entry e;
-	bool exact;
-	u32 i, len;
+	u32 len;
 	u8 flags;
 
-	i = kve_node_search(page, db->geo.frame, op->key, op->key_len, &exact);
-	op->existed = exact;
+	op->slot = slot_find(op, op->leaf, &op->existed);
+	op->seen = op->leaf->version + 1;
 	op->old_object = 0;
-	if (!exact)
+	if (!op->existed)
 		return;
-	cell = kvf_page_cell(page, db->geo.frame, i, &len, &flags);
+	cell = kvf_page_cell(page, db->geo.frame, op->slot, &len, &flags);
+	if ((flags & KVF_CELL_KIND) != KVF_CELL_OBJECT)
+		return;
 	kve_entry_decode(&e, flags, cell, len, &value);
-	if ((flags & KVF_CELL_KIND) == KVF_CELL_OBJECT)
+	if (!kve_shared_object(op->tree, &e.object)) {
 		op->old_object = le64_to_cpu(e.object.object);
+		op->old_bytes = e.value_len;
+	}
 }
 
-/* The leaf of an operation, pinned. near: that of the one before, where keys in order find theirs. */
-static int leaf_bring(struct kv_db *db, struct kve_op *op, struct kve_frame *near)
+bool kve_op_follow(struct kve_op *op, const struct kve_op *near)
+{
+	if (!near->leaf || !leaf_covers(near->leaf, op))
+		return false;
+	kvp_add(&near->leaf->pins, 1u);
+	op->leaf = near->leaf;
+	op->seen = 0;
+	return true;
+}
+
+/* The leaf of an operation, pinned. */
+static int leaf_bring(struct kv_db *db, struct kve_op *op)
 {
 	int err;
 
-	if (near && leaf_covers(near, op)) {
-		kvp_add(&near->pins, 1u);
-		op->leaf = near;
+	/* Purging may have joined it with another one since it was found. */
+	if (op->leaf && (!op->tree->ranges || leaf_covers(op->leaf, op)))
 		return 0;
-	}
+	if (op->leaf)
+		kve_frame_unpin(op->leaf);
+	op->leaf = NULL;
+	op->seen = 0;
 	err = kve_tree_leaf(op->tree, op->key, op->key_len, &op->leaf);
 	if (!err && !op->leaf) {
 		err = root_make(db, op->tree);
 		if (!err)
 			err = kve_tree_leaf(op->tree, op->key, op->key_len, &op->leaf);
 	}
+	if (!err && kvp_load(&op->leaf->pins) == 1)
+		op->leaf->cut = false;
 	return err;
 }
 
-int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_frame *near, struct kve_reserve *rs)
+int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs)
 {
 	struct kve_frame *leaf;
 	struct kve_cell cell;
@@ -475,7 +502,7 @@ int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_frame *near, 
 
 	err = kve_head_prepare(db, op->tree);
 	if (!err)
-		err = leaf_bring(db, op, near);
+		err = leaf_bring(db, op);
 	if (err)
 		return err;
 	leaf = op->leaf;
@@ -533,22 +560,29 @@ void kve_op_cell(const struct kve_op *op, struct kve_cell *cell)
 		cell->flags |= KVF_CELL_POISON;
 }
 
-/* The leaf of an operation; all of its path is in memory. It was found before, unless it has been split. */
-static struct kve_frame *leaf_resident(const struct kve_op *op)
+/*
+ * The leaf of an operation; all of its path is in memory. It was found before, unless that has been split:
+ * then the operation before may have gone to the same place.
+ */
+static struct kve_frame *leaf_resident(const struct kve_op *op, struct kve_reserve *rs)
 {
 	const struct kv_tree *t = op->tree;
 	struct kve_frame *f = t->head.root;
 
-	if (op->leaf && leaf_covers(op->leaf, op))
+	if (op->leaf && !op->leaf->zombie && (!op->leaf->cut || KVP_BUG("cut-unseen")))
 		return op->leaf;
+	if (rs->last && leaf_covers(rs->last, op))
+		return rs->last;
 	while (f && f->level)
 		f = f->kids[kve_node_child(f->page, t->db->geo.frame, op->key, op->key_len)];
 	KVP_ASSERT(f);
+	rs->last = f;
 	return f;
 }
 
-void kve_cell_dead(struct kv_db *db, const u8 *page, u32 i)
+void kve_cell_dead(struct kv_tree *t, const u8 *page, u32 i)
 {
+	struct kv_db *db = t->db;
 	struct kve_entry e;
 	const u8 *cell, *value;
 	u32 len;
@@ -556,8 +590,13 @@ void kve_cell_dead(struct kv_db *db, const u8 *page, u32 i)
 
 	cell = kvf_page_cell(page, db->geo.frame, i, &len, &flags);
 	kve_entry_decode(&e, flags, cell, len, &value);
-	if ((flags & KVF_CELL_KIND) == KVF_CELL_REF)
+	if ((flags & KVF_CELL_KIND) == KVF_CELL_REF && kve_shared_value(t, &e.ref) &&
+	    !KVP_BUG("clone-value-dies"))
+		return;
+	if ((flags & KVF_CELL_KIND) == KVF_CELL_REF) {
 		kve_value_dead(db, &e.ref);
+		kve_values_forget(db, &e.ref);
+	}
 	if ((flags & KVF_CELL_KIND) == KVF_CELL_REF && KVP_BUG("double-free"))
 		kve_value_dead(db, &e.ref);
 }
@@ -573,6 +612,20 @@ void kve_leaf_changed(struct kv_db *db, struct kve_frame *f, u64 lsn)
 	kve_mark_dirty(db, f);
 }
 
+void kve_op_expect(const struct kv_db *db, const struct kve_op *op)
+{
+	const u8 *page = op->leaf->page, *at, *end;
+
+	at = (const u8 *)(kvf_page_slots(page) + op->slot);
+	end = (const u8 *)(kvf_page_slots(page) + kve_node_nr(page));
+	for (; at < end; at += KVE_LINE)
+		kvp_prefetch(at);
+	/* Where the next item will stand. */
+	at = page + db->geo.frame - le32_to_cpu(((const struct kvf_page *)page)->heap);
+	kvp_prefetch(at - 1);
+	kvp_prefetch(at - 1 - KVE_LINE);
+}
+
 static void apply_put(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs)
 {
 	u32 frame = db->geo.frame, i, tries;
@@ -583,11 +636,11 @@ static void apply_put(struct kv_db *db, struct kve_op *op, struct kve_reserve *r
 
 	kve_op_cell(op, &cell);
 	for (tries = 0; tries < 4; tries++) {
-		f = leaf_resident(op);
-		i = kve_node_search(f->page, frame, op->key, op->key_len, &exact);
+		f = leaf_resident(op, rs);
+		i = slot_find(op, f, &exact);
 		kve_change_begin(f);
 		if (exact) {
-			kve_cell_dead(db, f->page, i);
+			kve_cell_dead(f->tree, f->page, i);
 			err = kve_node_replace(f->page, frame, i, &cell, db->scratch);
 			/* It will be inserted anew in a page with room. */
 			if (err) {
@@ -611,18 +664,17 @@ static void apply_put(struct kv_db *db, struct kve_op *op, struct kve_reserve *r
 		kve_value_live(db, &op->ref);
 }
 
-static void apply_delete(struct kv_db *db, struct kve_op *op)
+static void apply_delete(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs)
 {
-	struct kve_frame *f = leaf_resident(op);
+	struct kve_frame *f = leaf_resident(op, rs);
 	bool exact;
-	u32 i;
+	u32 i = slot_find(op, f, &exact);
 
-	i = kve_node_search(f->page, db->geo.frame, op->key, op->key_len, &exact);
 	if (KVP_BUG("drop-delete"))
 		return;
 	if (exact) {
 		kve_change_begin(f);
-		kve_cell_dead(db, f->page, i);
+		kve_cell_dead(f->tree, f->page, i);
 		kve_node_remove(f->page, db->geo.frame, i);
 		op->tree->head.count--;
 		kve_leaf_changed(db, f, op->lsn);
@@ -637,7 +689,7 @@ void kve_op_apply(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs)
 	if (!op->tree->system && op->tree->head.gen != db->open_gen)
 		op->tree->head.gen = db->open_gen;
 	if (op->kind == KVF_RECORD_DELETE)
-		apply_delete(db, op);
+		apply_delete(db, op, rs);
 	else
 		apply_put(db, op, rs);
 	if (op->leaf) {
@@ -650,7 +702,7 @@ void kve_op_apply(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs)
 int kve_tree_apply(struct kv_db *db, struct kve_op *op)
 {
 	struct kve_reserve rs = { .leaf = NULL };
-	int err = kve_op_prepare(db, op, NULL, &rs);
+	int err = kve_op_prepare(db, op, &rs);
 
 	if (!err)
 		err = kve_dead_promise(db, 1);

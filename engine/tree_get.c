@@ -188,20 +188,25 @@ int kve_tree_get(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kv
  * in steps: what a step of one will look at is on its way while the others take theirs. Each is validated
  * as if it were alone.
  */
-#define LANES 16u
+#define LANES KVE_LEAVES
 
 struct lane {
-	struct kve_lookup *l; /* NULL: has arrived, or must begin anew */
+	const void *key;
+	u32 key_len;
+	bool going;
+	int err; /* 0: at the leaf, where the key belongs to slot */
 	struct kve_spot s;
 	struct kve_frame *next; /* NULL: s is at the page to be looked at */
 	struct kve_frame **kids;
 	struct kve_search at;
+	u32 slot;
+	bool exact;
 };
 
 static void lane_end(struct lane *ln, int err)
 {
-	ln->l->err = err;
-	ln->l = NULL;
+	ln->err = err;
+	ln->going = false;
 }
 
 /* Into the page that was found. */
@@ -217,31 +222,17 @@ static void lane_enter(struct lane *ln)
 		kve_node_prefetch(ln->s.page, ln->s.db->geo.frame);
 }
 
-/* At a leaf: the end of the search. */
-static void lane_fetch(struct lane *ln, u32 i, bool exact)
-{
-	struct kve_lookup *l = ln->l;
-	struct kve_fetch cell;
-	int err = spot_fetch(&ln->s, i, exact, &cell, l->buf, l->cap);
-
-	if (err == -KVE_restart && KVP_BUG("many-no-validation"))
-		err = exact ? 0 : -KVE_not_found;
-	if (!err)
-		entry_of(&l->e, &cell);
-	lane_end(ln, err);
-}
-
-/* The search has come to an end: fetch the entry, or name the page below. */
+/* The search has come to an end: the slot, or the page below. */
 static void lane_leave(struct lane *ln)
 {
-	bool exact;
-	u32 i = kve_node_search_end(&ln->at, ln->s.page, ln->s.db->geo.frame, &exact);
+	u32 i = kve_node_search_end(&ln->at, ln->s.page, ln->s.db->geo.frame, &ln->exact);
 
 	if (!ln->kids) {
-		lane_fetch(ln, i, exact);
+		ln->slot = i;
+		lane_end(ln, 0);
 		return;
 	}
-	ln->next = spot_kid(&ln->s, ln->kids, exact || !i ? i : i - 1);
+	ln->next = spot_kid(&ln->s, ln->kids, ln->exact || !i ? i : i - 1);
 	if (!ln->next)
 		lane_end(ln, spot_down(&ln->s, NULL));
 	else
@@ -254,32 +245,31 @@ static u32 lanes_step(struct lane *ln, u32 n, u32 frame)
 	u32 i, left = 0;
 
 	for (i = 0; i < n; i++)
-		if (ln[i].l)
+		if (ln[i].going)
 			lane_enter(&ln[i]);
 	for (i = 0; i < n; i++)
-		if (ln[i].l)
-			kve_node_search_begin(&ln[i].at, ln[i].s.page, frame, ln[i].l->key,
-					      ln[i].l->key_len);
+		if (ln[i].going)
+			kve_node_search_begin(&ln[i].at, ln[i].s.page, frame, ln[i].key, ln[i].key_len);
 	for (i = 0; i < n; i++)
-		if (ln[i].l)
+		if (ln[i].going)
 			kve_node_search_near(&ln[i].at, ln[i].s.page, frame);
 	for (i = 0; i < n; i++)
-		if (ln[i].l) {
+		if (ln[i].going) {
 			lane_leave(&ln[i]);
-			left += ln[i].l != NULL;
+			left += ln[i].going;
 		}
 	return left;
 }
 
-static void lanes_run(struct kv_tree *t, struct lane *ln, struct kve_lookup *l, u32 n)
+/* Those that are going, with their keys, end at their leaves or with an error. */
+static void lanes_run(struct kv_tree *t, struct lane *ln, u32 n)
 {
 	u32 i, depth, left = n;
 	int err;
 
 	for (i = 0; i < n; i++) {
-		ln[i].l = l[i].err == -KVE_need_page ? &l[i] : NULL;
 		ln[i].next = NULL;
-		if (!ln[i].l)
+		if (!ln[i].going)
 			continue;
 		err = spot_root(t, &ln[i].s);
 		if (err)
@@ -288,8 +278,39 @@ static void lanes_run(struct kv_tree *t, struct lane *ln, struct kve_lookup *l, 
 	for (depth = 0; left && depth < KVF_DEPTH_MAX; depth++)
 		left = lanes_step(ln, n, t->db->geo.frame);
 	for (i = 0; i < n; i++)
-		if (ln[i].l)
+		if (ln[i].going)
 			lane_end(&ln[i], -KVE_restart);
+}
+
+/* At its leaf: the entry. */
+static int lane_fetch(const struct lane *ln, struct kve_lookup *l)
+{
+	struct kve_fetch cell;
+	int err = spot_fetch(&ln->s, ln->slot, ln->exact, &cell, l->buf, l->cap);
+
+	if (err == -KVE_restart && KVP_BUG("many-no-validation"))
+		err = ln->exact ? 0 : -KVE_not_found;
+	if (!err)
+		entry_of(&l->e, &cell);
+	return err;
+}
+
+static void lanes_get(struct kv_tree *t, struct lane *ln, struct kve_lookup *l, u32 n)
+{
+	u32 i;
+
+	for (i = 0; i < n; i++) {
+		ln[i].key = l[i].key;
+		ln[i].key_len = l[i].key_len;
+		ln[i].going = l[i].err == -KVE_need_page;
+		ln[i].err = l[i].err;
+	}
+	kvp_reader_enter();
+	lanes_run(t, ln, n);
+	for (i = 0; i < n; i++)
+		if (l[i].err == -KVE_need_page)
+			l[i].err = ln[i].err ? ln[i].err : lane_fetch(&ln[i], &l[i]);
+	kvp_reader_exit();
 }
 
 void kve_tree_get_many(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n)
@@ -298,11 +319,8 @@ void kve_tree_get_many(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n)
 	bool missing = false;
 	u32 i;
 
-	for (i = 0; ln && i < n; i += LANES) {
-		kvp_reader_enter();
-		lanes_run(t, ln, l + i, KVF_MIN(n - i, LANES));
-		kvp_reader_exit();
-	}
+	for (i = 0; ln && i < n; i += LANES)
+		lanes_get(t, ln, l + i, KVF_MIN(n - i, LANES));
 	for (i = 0; i < n; i++) {
 		if (l[i].err == -KVE_restart)
 			l[i].err = kve_tree_get(t, gen, l[i].key, l[i].key_len, &l[i].e, l[i].buf,
@@ -312,6 +330,45 @@ void kve_tree_get_many(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n)
 	kvp_free(ln);
 	if (missing)
 		kve_tree_get_many_locked(t, gen, l, n);
+}
+
+/* ---- leaves of many changes ---------------------------------------------------------------------- */
+
+/* Under the shared tree lock what is valid stays so once it is pinned. True: it was not before. */
+static bool lane_pin(const struct lane *ln, struct kve_op *op)
+{
+	struct kve_frame *leaf = ln->s.frame;
+
+	if (ln->err || !kve_spot_valid(&ln->s))
+		return false;
+	op->leaf = leaf;
+	op->slot = ln->slot;
+	op->existed = ln->exact;
+	op->seen = ln->s.version + 1;
+	if (kvp_add(&leaf->pins, 1u) != 1)
+		return false;
+	leaf->cut = false;
+	return true;
+}
+
+u32 kve_tree_leaves(struct kv_tree *t, struct kve_op *ops, u32 n)
+{
+	u32 i, most = KVF_MIN(n, LANES), pinned = 0;
+	struct lane *ln = kvp_alloc_array(LANES, sizeof(*ln), 0);
+
+	if (!ln)
+		return 0;
+	for (n = 0; n < most && ops[n].tree == t && kve_op_on_entry(&ops[n]); n++)
+		ln[n] = (struct lane){ .key = ops[n].key, .key_len = ops[n].key_len, .going = true };
+	kvp_reader_enter();
+	lanes_run(t, ln, n);
+	kvp_reader_exit();
+	kvp_rwsem_down_read(&t->db->tree_lock);
+	for (i = 0; i < n; i++)
+		pinned += lane_pin(&ln[i], &ops[i]);
+	kvp_rwsem_up_read(&t->db->tree_lock);
+	kvp_free(ln);
+	return pinned;
 }
 
 /* ---- the lock of a leaf ------------------------------------------------------------------------ */

@@ -107,6 +107,7 @@ static void split_below(struct kv_db *db, struct kve_frame *f, const void *key, 
 	if (f->level)
 		kids_move(f, right, at, nr);
 	f->gen = kve_gen_now(f->tree);
+	f->cut = true;
 	kve_change_end(f);
 	ref_cell(&cell, &right->ref);
 	i = kve_kid_index(p, f) + 1;
@@ -186,6 +187,34 @@ static void bury(struct kv_db *db, struct kve_frame *f)
 	f->refs--;
 	f->next = db->zombies;
 	db->zombies = f;
+}
+
+/* With all that is in memory below it. */
+static void bury_all(struct kv_db *db, struct kve_frame *f)
+{
+	u32 i, nr = f->level ? kve_node_nr(f->page) : 0;
+
+	bury(db, f);
+	for (i = 0; i < nr; i++)
+		if (f->kids[i])
+			bury_all(db, f->kids[i]);
+}
+
+void kve_tree_prune(struct kv_db *db, struct kve_frame *p)
+{
+	struct kve_frame *kid = p->kids[0];
+	u32 nr = kve_node_nr(p->page);
+
+	kve_change_begin(p);
+	kve_node_remove(p->page, db->geo.frame, 0);
+	kid_remove(p, nr, 0);
+	/* It counts those that are in memory. */
+	p->kids_nr += !kid;
+	p->gen = kve_gen_now(p->tree);
+	kve_change_end(p);
+	kve_mark_dirty(db, p);
+	if (kid)
+		bury_all(db, kid);
 }
 
 /* Of a page made of two. What is empty has nothing that a range delete could hide, however old it is. */
@@ -282,5 +311,5 @@ void kve_tree_uproot(struct kv_db *db, struct kv_tree *t)
 	kvp_store_release(&t->head.root, NULL);
 	memset(&t->head.ref, 0, sizeof(t->head.ref));
 	if (root)
-		bury(db, root);
+		bury_all(db, root);
 }

@@ -11,6 +11,7 @@
 
 #define PINS_MIN 1024u
 #define FULL_TRIES 24 /* checkpoints for a change, when the volume is full */
+#define AHEAD 8u /* operations of a batch whose memory is asked for before it is their turn */
 
 bool kve_separate(const struct kv_db *db, u32 key_len, u32 value_len)
 {
@@ -57,10 +58,10 @@ static int checkpoint_wait(struct kv_db *db)
 }
 
 /*
- * Of the segment table, which no change dirties before the checkpoint does: a row, in pages half full. It
- * counts where segments are tiny.
+ * Of the segment table, which no change dirties before the checkpoint does: a row in both copies, in pages
+ * half full. A checkpoint may rewrite all of them. It counts where segments are tiny.
  */
-#define TABLE_ROW_BYTES 128u
+#define TABLE_ROW_BYTES 256u
 
 /* What the next checkpoint may need to write, with room for what one more change adds. */
 u64 kve_space_need(const struct kv_db *db, bool privileged)
@@ -68,15 +69,15 @@ u64 kve_space_need(const struct kv_db *db, bool privileged)
 	u64 frames = kvp_load(&db->cache.dirty), rows = kvp_load(&db->space.nr);
 
 	frames += frames / 8 + KVF_DEPTH_MAX;
-	/* What frees space may go closer to the end. */
+	/* What frees space may go closer to the end. A quarter of the rows was too little (test_range). */
 	if (privileged)
-		return frames * db->geo.frame + rows * TABLE_ROW_BYTES / 4;
+		return frames * db->geo.frame + rows * TABLE_ROW_BYTES * 3 / 8;
 	frames += KVF_DEPTH_MAX;
 	return frames * db->geo.frame + rows * TABLE_ROW_BYTES;
 }
 
 /* A volume with a limit has little room left: empty segments while there is some to do it with. */
-static int room_make(struct kv_db *db)
+static int room_make(struct kv_db *db, bool wait)
 {
 	u64 freed = kvp_load(&db->space.freed_total);
 	int err;
@@ -84,7 +85,7 @@ static int room_make(struct kv_db *db)
 	/* There was nothing to win, and nothing has changed since. */
 	if (freed - kvp_load(&db->gc_vain) < 2ull * db->geo.segment)
 		return 0;
-	err = kve_gc_rescue(db);
+	err = kve_gc_rescue(db, wait);
 	if (err) {
 		kvp_store(&db->gc_vain, freed);
 		return err == -KVE_no_space ? 0 : err;
@@ -115,6 +116,21 @@ static void step_end(struct kv_db *db)
 	kvp_mutex_unlock(&db->state);
 }
 
+void kve_steps_stop(struct kv_db *db)
+{
+	kvp_mutex_lock(&db->state);
+	/* The worker tells nobody when its step is over. */
+	while (kvp_load(&db->stepping))
+		kvp_cond_wait_ms(&db->wake, &db->state, 10);
+	kvp_store(&db->stepping, true);
+	kvp_mutex_unlock(&db->state);
+}
+
+void kve_steps_go(struct kv_db *db)
+{
+	step_end(db);
+}
+
 #define HELP_STEPS 64u
 
 /* Never from within a step: a step may use the reserve. */
@@ -142,9 +158,10 @@ bool kve_doomed_help(struct kv_db *db)
 static int space_look(struct kv_db *db, bool privileged)
 {
 	int i, err = 0;
+	bool full;
 
 	if (!privileged && kve_space_scarce(db, kve_space_need(db, true)))
-		err = room_make(db);
+		err = room_make(db, true);
 
 	/* Pages freed by one checkpoint are free for the second after it. */
 	for (i = 0; i < 3 && !err; i++) {
@@ -157,9 +174,10 @@ static int space_look(struct kv_db *db, bool privileged)
 	if (!err && privileged &&
 	    kve_space_avail(db, true) >= kve_space_need(db, true) - (KVF_DEPTH_MAX - 4) * db->geo.frame)
 		return 0;
-	if (!err && kve_space_avail(db, privileged) < kve_space_need(db, privileged))
-		err = kve_fail(db, KVE_no_space, "the volume is full; delete something, or enlarge it");
-	return err;
+	full = !err && kve_space_avail(db, privileged) < kve_space_need(db, privileged);
+	if ((full || err == -KVE_no_space) && !privileged && kve_resize_yield(db))
+		return 0;
+	return full ? kve_fail(db, KVE_no_space, "the volume is full; delete something, or enlarge it") : err;
 }
 
 static int space_credit(struct kv_db *db, bool privileged)
@@ -214,16 +232,24 @@ static void ops_unpin(struct kve_op *ops, u32 nr)
 	}
 }
 
-static bool op_on_entry(const struct kve_op *op)
+/*
+ * The leaf of operation i: where keys are in order that of the one before, else it is looked for together
+ * with those of the next ones. Returns how many leaves have come to those that are pinned. *ahead: up to
+ * where they have been looked for.
+ */
+static u32 leaf_find(struct kve_op *ops, u32 i, u32 nr, u32 *ahead)
 {
-	return op->kind == KVF_RECORD_PUT || op->kind == KVF_RECORD_DELETE ||
-	       op->kind == KVF_RECORD_EXTENT;
+	if (ops[i].leaf || !i || kve_op_follow(&ops[i], &ops[i - 1]) || i < *ahead)
+		return 0;
+	*ahead = i + KVE_LEAVES;
+	return kve_tree_leaves(ops[i].tree, ops + i, nr - i);
 }
 
 static int prepare_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_reserve *rs, u32 *doomed)
 {
 	u64 most = KVF_MAX(db->cache.limit / 2, PINS_MIN);
-	u32 i, pins = 0;
+	u32 i, pins = 0, ahead = 0;
+	bool had;
 	int err = 0;
 
 	for (i = 0; i < nr && !err; i++) {
@@ -231,13 +257,16 @@ static int prepare_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_
 		if (ops[i].tree->dropped &&
 		    (ops[i].kind != KVF_RECORD_DELETE || ops[i].tree->gone_gen))
 			return -KVE_no_tree;
-		if (!op_on_entry(&ops[i]))
+		if (!kve_op_on_entry(&ops[i]))
 			continue;
 		if (ops[i].kind != KVF_RECORD_DELETE && !(ops[i].flags & KVF_RECORD_OBJECT))
 			ops[i].separated = kve_separate(db, ops[i].key_len, ops[i].value_len);
-		err = kve_op_prepare(db, &ops[i], i ? ops[i - 1].leaf : NULL, rs);
+		pins += leaf_find(ops, i, nr, &ahead);
+		had = ops[i].leaf != NULL;
+		err = kve_op_prepare(db, &ops[i], rs);
 		/* Leaves count, not operations: those pinned before have more pins. */
-		if (!err && kvp_load(&ops[i].leaf->pins) == 1 && ++pins > most)
+		pins += !err && !had && kvp_load(&ops[i].leaf->pins) == 1;
+		if (!err && pins > most)
 			err = -KVE_txn_too_big;
 		if (!err && ops[i].old_object)
 			(*doomed)++;
@@ -263,7 +292,7 @@ static int doom_objects(struct kv_db *db, const struct kve_op *ops, u32 nr, stru
 		out[n].key_len = KVE_OBJECT_ROW_BYTES;
 		out[n].value = keys;
 		keys += KVE_OBJECT_KEY_BYTES;
-		err = kve_op_prepare(db, &out[n], NULL, rs);
+		err = kve_op_prepare(db, &out[n], rs);
 		n++;
 	}
 	return err;
@@ -282,7 +311,9 @@ static void apply_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_r
 	kvp_rwsem_down_write(&db->tree_lock);
 	kve_odd(&db->applied);
 	for (i = 0; i < nr; i++) {
-		if (op_on_entry(&ops[i]))
+		if (i + AHEAD < nr && ops[i + AHEAD].leaf)
+			kve_op_expect(db, &ops[i + AHEAD]);
+		if (kve_op_on_entry(&ops[i]))
 			kve_op_apply(db, &ops[i], rs);
 		else if (ops[i].kind == KVF_RECORD_TREE_CREATE)
 			kve_tree_create_apply(db, ops[i].tree);
@@ -302,9 +333,12 @@ static void values_keep(struct kv_db *db, const struct kve_op *ops, u32 nr)
 {
 	u32 i;
 
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr; i++) {
+		if (i + AHEAD < nr && ops[i + AHEAD].separated)
+			kve_values_expect(db, &ops[i + AHEAD].ref);
 		if (ops[i].separated && ops[i].kind == KVF_RECORD_PUT)
 			kve_values_put(db, &ops[i].ref, ops[i].value, true);
+	}
 }
 
 static int log_and_apply(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_reserve *rs, u64 *lsn)
@@ -337,6 +371,8 @@ static int with_doomed(struct kv_db *db, struct kve_op *ops, u32 nr, u32 doomed,
 	struct kve_op *all = kvp_alloc_array(nr + doomed, sizeof(*all), KVP_ZERO);
 	u8 *keys = kvp_alloc_array(doomed, KVE_OBJECT_KEY_BYTES, 0);
 	int err = all && keys ? 0 : -KVE_no_memory;
+	u64 bytes = 0;
+	u32 i;
 
 	if (!err) {
 		memcpy(all, ops, nr * sizeof(*ops));
@@ -346,8 +382,10 @@ static int with_doomed(struct kv_db *db, struct kve_op *ops, u32 nr, u32 doomed,
 		ops_unpin(all + nr, doomed);
 		memcpy(ops, all, nr * sizeof(*ops));
 	}
+	for (i = 0; i < nr; i++)
+		bytes += ops[i].old_object ? ops[i].old_bytes : 0;
 	if (!err)
-		kve_doom(db);
+		kve_doom(db, bytes);
 	kvp_free(all);
 	kvp_free(keys);
 	return err;
@@ -390,10 +428,20 @@ int kve_commit_locked(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u
 	return err;
 }
 
+/* What frees space may be a part of GC's own work, or of a step: it does not wait for it. */
+static int commit_credits(struct kv_db *db, bool frees)
+{
+	int err = 0;
+
+	if (frees && kve_space_scarce(db, kve_space_need(db, true)))
+		err = room_make(db, false);
+	return err ? err : kve_credits(db, frees);
+}
+
 static int commit_once(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u64 *lsn)
 {
 	bool frees = nr && kve_op_frees(&ops[0]);
-	int err = db->worker ? 0 : kve_credits(db, frees);
+	int err = db->worker ? 0 : commit_credits(db, frees);
 
 	if (!err && nr == 1) {
 		err = kve_commit_single(db, ops, flags, kve_durability(db, flags) == KV_KILL_SAFE);
@@ -403,7 +451,7 @@ static int commit_once(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, 
 		err = 0;
 	}
 	if (!err && db->worker)
-		err = kve_credits(db, frees);
+		err = commit_credits(db, frees);
 	if (err)
 		return err;
 	kvp_gate_close(&db->writer);
@@ -427,10 +475,12 @@ int kve_commit_ticket(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, k
 	err = commit_once(db, ops, nr, flags, &lsn);
 	/* What has been freed is free after the second checkpoint; and there may be more to free. */
 	for (i = k = 0; i < FULL_TRIES && k < 3 && nr && err == -KVE_no_space; i++, k++) {
-		if (!kve_op_frees(ops) && kve_doomed_help(db)) {
+		if (kve_resize_yield(db)) {
+			k = -1;
+		} else if (!kve_op_frees(ops) && kve_doomed_help(db)) {
 			i = k = -1; /* that has an end of its own */
 		} else if (!kve_space_reclaimable(db)) {
-			if (kve_op_frees(ops) || kve_gc_rescue(db))
+			if (kve_gc_rescue(db, !kve_op_frees(ops)))
 				break;
 			k = 0;
 		}

@@ -83,7 +83,7 @@ static void apply(struct kv_db *db, struct kve_op *op, struct kve_frame *leaf, u
 	int err = 0;
 
 	if (op->existed)
-		kve_cell_dead(db, leaf->page, i);
+		kve_cell_dead(leaf->tree, leaf->page, i);
 	kve_change_begin(leaf);
 	if (op->kind == KVF_RECORD_DELETE) {
 		kve_node_remove(page, frame, i);

@@ -19,6 +19,13 @@
  * words away, then makes the version odd, then gives the memory away; late readers find it readable
  * (kvp_reader_enter). Descriptors and pages of the index stay while the volume is open.
  *
+ * A cursor hands out an entry where it stands: it pins the slab instead of copying. A slab whose words are
+ * gone is given away when nobody has it pinned; until that it waits in a list. Pins and the mark that there
+ * can be none are one word, so that neither can be overlooked.
+ *
+ * Who overwrites or deletes a value takes its words away, by compare and swap: the dead neither fill buckets
+ * nor move to the main queue. Their memory comes back with their slabs.
+ *
  * Memory counts by slabs and pages of the index, and is bounded by what the frames leave of the cache, a
  * quarter at least. Cursors fill what is free, but push nothing out. What does not fit is just not cached.
  */
@@ -40,6 +47,9 @@ struct kve_value_head {
 #define ENTRY_ALIGN 16u
 #define HEAD ((u32)sizeof(struct kve_value_head))
 #define PIECE (SLAB_BYTES / 8 - HEAD) /* so that eight fill a slab */
+
+#define NEAR_LINES 4u /* of an entry; a processor that sees them read in turn asks for the rest itself */
+#define PINS_NONE (1u << 31) /* of a slab: nobody can pin it */
 
 enum { SMALL, MAIN };
 #define SMALL_SHARE 10u /* one in so many slabs */
@@ -219,6 +229,80 @@ bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out
 	return true;
 }
 
+static bool slab_pin(struct kve_value_slab *s)
+{
+	u32 pins = kvp_load(&s->pins);
+
+	do {
+		if (pins & PINS_NONE)
+			return false;
+	} while (!kvp_cas(&s->pins, &pins, pins + 1));
+	return true;
+}
+
+static void slab_unpin(struct kve_value_slab *s)
+{
+	u32 pins = kvp_load(&s->pins);
+
+	while (!kvp_cas(&s->pins, &pins, pins - 1))
+		;
+}
+
+void kve_values_unpin(struct kv_db *db, u32 *pin)
+{
+	if (*pin)
+		slab_unpin(&db->values.slab[*pin]);
+	*pin = 0;
+}
+
+/* The bytes that the slot leads to if that is the entry wanted; *pin: the slab that is pinned. */
+static const void *entry_pin(struct kve_values *vc, const u64 *slot, u64 word,
+			     const struct kve_value_head *want, u32 *pin)
+{
+	u32 nr = word_slab(word);
+	const u8 *at;
+
+	if (nr != *pin) {
+		if (!slab_pin(&vc->slab[nr]))
+			return NULL;
+		if (*pin)
+			slab_unpin(&vc->slab[*pin]);
+		*pin = nr;
+	}
+	/* Still in the index: so the slab that is pinned is the one that the word means. */
+	if ((kvp_load_acquire(slot) ^ word) & ~WORD_LOOKS)
+		return NULL;
+	at = kvp_load(&vc->slab[nr].mem) + word_offset(word);
+	return memcmp(at, want, HEAD) ? NULL : at + HEAD;
+}
+
+const void *kve_values_pin(struct kv_db *db, const struct kvf_value_ref *ref, u32 *pin)
+{
+	struct kve_values *vc = &db->values;
+	struct kve_value_head want;
+	const void *bytes = NULL;
+	u64 hash, tag, word, *slot;
+	u32 i;
+
+	head_of(ref, &want);
+	if (want.bytes < want.len)
+		return NULL;
+	hash = hash_of(&want);
+	tag = tag_of(vc, hash);
+	slot = bucket_of(vc, hash);
+	for (i = 0; slot && !bytes && i < WAYS; i++, slot++) {
+		word = kvp_load_acquire(slot);
+		if (word_tag(word) != tag || !word_slab(word))
+			continue;
+		bytes = entry_pin(vc, slot, word, &want, pin);
+		if (bytes && word_looks(word) < WORD_LOOKS_MAX)
+			(void)kvp_cas(slot, &word, word + WORD_LOOK);
+	}
+	if (bytes)
+		kvp_count_add(&db->cache.hits, 1);
+	return bytes;
+}
+
 /* ---- slabs: the lock ---------------------------------------------------------------------------- */
 
 static u32 slab_take(struct kve_values *vc, struct kve_value_queue *q)
@@ -236,6 +320,7 @@ static u32 slab_take(struct kve_values *vc, struct kve_value_queue *q)
 	kvp_store(&s->mem, mem);
 	if (s->version & 1)
 		kve_even(&s->version);
+	kvp_store_release(&s->pins, 0u);
 	s->used = s->next = 0;
 	if (q->nr++)
 		vc->slab[q->newest].next = nr;
@@ -247,18 +332,48 @@ static u32 slab_take(struct kve_values *vc, struct kve_value_queue *q)
 	return nr;
 }
 
-/* Nothing in the index leads to it any more. */
-static void slab_drop(struct kve_values *vc, u32 nr)
+/* Its memory is given away, unless somebody has it pinned. Nothing in the index leads to it. */
+static bool slab_give(struct kve_values *vc, u32 nr)
 {
 	struct kve_value_slab *s = &vc->slab[nr];
+	u32 none = 0;
 
-	kve_odd(&s->version);
+	if (!kvp_cas(&s->pins, &none, PINS_NONE) && !KVP_BUG("values-pin-ignored"))
+		return false;
 	kvp_arena_put(vc->arena, s->mem);
 	kvp_store(&s->mem, NULL);
 	s->next = vc->spare;
 	vc->spare = nr;
 	vc->idle += SLAB_BYTES;
 	kvp_store(&vc->bytes, vc->bytes - SLAB_BYTES);
+	return true;
+}
+
+/* Nothing in the index leads to it any more. */
+static void slab_drop(struct kve_values *vc, u32 nr)
+{
+	struct kve_value_slab *s = &vc->slab[nr];
+
+	kve_odd(&s->version);
+	if (slab_give(vc, nr))
+		return;
+	s->next = vc->held;
+	vc->held = nr;
+}
+
+/* What was pinned when it was dropped, and is no longer. */
+static void held_give(struct kve_values *vc)
+{
+	u32 nr = vc->held, next;
+
+	vc->held = 0;
+	for (; nr; nr = next) {
+		next = vc->slab[nr].next;
+		if (slab_give(vc, nr))
+			continue;
+		vc->slab[nr].next = vc->held;
+		vc->held = nr;
+	}
 }
 
 static bool queue_has_room(const struct kve_values *vc, const struct kve_value_queue *q, u32 bytes)
@@ -339,6 +454,7 @@ static void evict(struct kve_values *vc, u64 target)
 	u32 tries = 0, looks, from;
 	u64 before;
 
+	held_give(vc);
 	while (vc->bytes > target && q[SMALL].nr + q[MAIN].nr) {
 		from = !q[MAIN].nr || q[SMALL].nr * SMALL_SHARE > q[SMALL].nr + q[MAIN].nr ? SMALL : MAIN;
 		looks = tries < PATIENCE ? 1 : tries - PATIENCE + 2;
@@ -461,16 +577,39 @@ void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const voi
 	kvp_mutex_unlock(&vc->lock);
 }
 
-/* Out of the index; its memory goes with its slab. */
-static bool piece_forget(struct kve_values *vc, const struct kve_value_head *head)
+/* Is it there? Lock. */
+static bool piece_there(struct kve_values *vc, const struct kve_value_head *head)
 {
 	u64 hash = hash_of(head), *slots = bucket_of(vc, hash), *slot;
 
 	slot = slots ? slot_find(vc, slots, tag_of(vc, hash), head) : NULL;
-	if (!slot || word_is_ghost(kvp_load(slot)))
-		return false;
-	kvp_store_release(slot, 0ull);
-	return true;
+	return slot && !word_is_ghost(kvp_load(slot));
+}
+
+/*
+ * Out of the index, without the lock; its memory goes with its slab. What is moving just then stays. A place
+ * has one entry that is alive, so the tag is enough.
+ */
+static void piece_forget(const struct kve_values *vc, const struct kve_value_head *head)
+{
+	u64 hash = hash_of(head), tag = tag_of(vc, hash), *slot = bucket_of(vc, hash), word;
+	u32 i;
+
+	for (i = 0; slot && i < WAYS; i++, slot++) {
+		word = kvp_load(slot);
+		if (word_tag(word) == tag && word_slab(word))
+			(void)kvp_cas(slot, &word, 0);
+	}
+}
+
+void kve_values_forget(struct kv_db *db, const struct kvf_value_ref *ref)
+{
+	struct kve_value_head head;
+
+	head_of(ref, &head);
+	do
+		piece_forget(&db->values, &head);
+	while (head_next(&head));
 }
 
 void kve_values_expect(struct kv_db *db, const struct kvf_value_ref *ref)
@@ -484,20 +623,44 @@ void kve_values_expect(struct kv_db *db, const struct kvf_value_ref *ref)
 		kvp_prefetch(slots);
 }
 
-void kve_values_move(struct kv_db *db, const struct kvf_value_ref *from, const struct kvf_value_ref *to,
+void kve_values_near(struct kv_db *db, const struct kvf_value_ref *ref)
+{
+	const struct kve_values *vc = &db->values;
+	struct kve_value_head head;
+	const u64 *slots;
+	const u8 *at;
+	u64 tag, word;
+	u32 i;
+
+	head_of(ref, &head);
+	tag = tag_of(vc, hash_of(&head));
+	slots = bucket_of(vc, hash_of(&head));
+	for (i = 0; slots && i < WAYS; i++) {
+		word = kvp_load(&slots[i]);
+		if (word_tag(word) != tag || !word_slab(word))
+			continue;
+		at = kvp_load(&vc->slab[word_slab(word)].mem) + word_offset(word);
+		for (word = 0; word < NEAR_LINES; word++)
+			kvp_prefetch(at + word * KVE_LINE);
+		kvp_prefetch(at + HEAD + head.bytes - 1);
+		return;
+	}
+}
+
+void kve_values_copy(struct kv_db *db, const struct kvf_value_ref *from, const struct kvf_value_ref *to,
 		     const void *bytes)
 {
 	struct kve_values *vc = &db->values;
 	struct kve_value_head head;
-	bool had;
+	bool there;
 
 	head_of(from, &head);
 	kvp_mutex_lock(&vc->lock);
-	had = piece_forget(vc, &head);
-	while (head_next(&head))
-		had |= piece_forget(vc, &head);
+	do
+		there = piece_there(vc, &head);
+	while (there && head_next(&head));
 	kvp_mutex_unlock(&vc->lock);
-	if (had)
+	if (there)
 		kve_values_put(db, to, bytes, true);
 }
 

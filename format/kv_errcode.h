@@ -49,6 +49,7 @@
 	x(not_volume,		1101, EINVAL,	"not a kvs volume") \
 	x(foreign,		1102, ENOTEMPTY, "holds something else") \
 	x(empty,		1103, ENODEV,	"empty; no volume has been created here") \
+	x(no_file,		1104, ENOENT,	"no such file") \
 	x(busy,			1201, EBUSY,	"in use by another process") \
 	x(in_use,		1202, EBUSY,	"still in use in this process") \
 	x(read_only,		1301, EROFS,	"opened read-only") \

@@ -11,7 +11,7 @@
 #define KVF_FINDINGS(x) \
 	x(super_magic,		101, "superblock: wrong magic") \
 	x(super_sum,		102, "superblock: checksum mismatch") \
-	x(super_version,	103, "superblock: version is newer") \
+	x(super_version,	103, "superblock: the version is newer, or too old") \
 	x(super_size,		104, "superblock: wrong size") \
 	x(super_geometry,	105, "superblock: impossible geometry") \
 	x(super_position,	106, "superblock: stands at another place than it says") \
@@ -75,6 +75,8 @@
 	x(forest_key,		604, "forest: malformed key") \
 	x(snapshot_row,		605, "forest: malformed snapshot") \
 	x(forest_range,		606, "forest: rows of a range delete contradict one another") \
+	x(tree_origin,		607, "forest: a clone of a snapshot that is not there") \
+	x(clone_ref,		608, "a clone refers to what no snapshot has") \
 	x(table_entry,		701, "segment table: malformed entry") \
 	x(table_missing,	702, "segment table: no entry for a segment") \
 	x(table_bitmap,		703, "segment table: a block in use is marked free") \

@@ -18,7 +18,7 @@
 
 #include "kv_types.h"
 
-#define KVF_VERSION 1u
+#define KVF_VERSION 2u
 
 /* ---- limits ---------------------------------------------------------------------------------- */
 
@@ -510,10 +510,14 @@ struct kvf_tree_head {
 	__le32 index_kind;
 	/* +0x58: counter for the user (next row, sequence) */
 	__le64 counter;
-	/* +0x60: clone: generation of the snapshot that it starts from; 0: none */
+	/* +0x60: clone: generation of the snapshot that it starts from; 0: none, and zeros up to 0x74 */
 	__le64 origin;
-	/* +0x68 */
-	u8 reserved1[24];
+	/* +0x68: large values with ids below this are those of the snapshot */
+	__le64 origin_object;
+	/* +0x70: id of the tree there */
+	__le32 origin_tree;
+	/* +0x74 */
+	u8 reserved1[12];
 	/* +0x80 */
 };
 
@@ -535,8 +539,11 @@ struct kvf_snapshot {
 	__le64 created;
 	/* +0x18: its forest; all zero in that very forest, which cannot name itself */
 	struct kvf_ref forest;
-	/* +0x40 */
-	u8 reserved[32];
+	/* +0x40: received from elsewhere: volume whose state it is, and its generation there; else zero */
+	u8 origin_uuid[16];
+	__le64 origin_generation;
+	/* +0x58: 0: all of that state; else the state is partly here, and this says how far */
+	__le64 origin_part;
 	/* +0x60 */
 };
 

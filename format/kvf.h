@@ -132,9 +132,22 @@ static inline const struct kvf_slot *kvf_page_slots(const void *page)
 	return (const struct kvf_slot *)((const u8 *)page + sizeof(struct kvf_page));
 }
 /* Item of slot i in a page (or frame) of len bytes. */
-const struct kvf_item *kvf_page_item(const void *page, u32 len, u32 i);
+#define KVF_HEAP_UNIT 4u /* of offsets in the heap */
+static inline const struct kvf_item *kvf_page_item(const void *page, u32 len, u32 i)
+{
+	u32 off = le16_to_cpu(kvf_page_slots(page)[i].off) * KVF_HEAP_UNIT;
+
+	return (const struct kvf_item *)((const u8 *)page + len - off);
+}
 /* Cell bytes of slot i, *cell_len, *flags. */
-const u8 *kvf_page_cell(const void *page, u32 len, u32 i, u32 *cell_len, u8 *flags);
+static inline const u8 *kvf_page_cell(const void *page, u32 len, u32 i, u32 *cell_len, u8 *flags)
+{
+	const struct kvf_item *item = kvf_page_item(page, len, i);
+
+	*cell_len = le16_to_cpu(item->cell_len);
+	*flags = item->flags;
+	return (const u8 *)(item + 1) + le16_to_cpu(kvf_page_slots(page)[i].suffix_len);
+}
 /* Order of keys: that of their bytes. */
 static inline int kvf_key_compare(const void *a, u32 a_len, const void *b, u32 b_len)
 {
@@ -149,6 +162,13 @@ const u8 *kvf_page_lower(const void *page, u32 len, u32 *flen);
 const u8 *kvf_page_upper(const void *page, u32 len, u32 *flen);
 /* A leaf cell: flags, cell bytes -> extension length, kind, body. Returns a finding. */
 int kvf_cell_verify(u8 flags, const u8 *cell, u32 cell_len, const struct kvf_geometry *g);
+
+/* Does a snapshot's row name all of where it comes from, or nothing? */
+static inline bool kvf_snapshot_origin_fits(const struct kvf_snapshot *row)
+{
+	return row->origin_generation ||
+	       (!row->origin_part && kvf_is_zero(row->origin_uuid, sizeof(row->origin_uuid)));
+}
 
 /* ---- name.c ---------------------------------------------------------------------------------- */
 

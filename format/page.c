@@ -9,29 +9,13 @@
  */
 #include "kvf.h"
 
-#define UNIT 4u /* of heap offsets */
+#define UNIT KVF_HEAP_UNIT
 
 /* ---- access ---------------------------------------------------------------------------------- */
-
-const struct kvf_item *kvf_page_item(const void *page, u32 len, u32 i)
-{
-	u32 off = le16_to_cpu(kvf_page_slots(page)[i].off) * UNIT;
-
-	return (const struct kvf_item *)((const u8 *)page + len - off);
-}
 
 static const u8 *suffix_of(const void *page, u32 len, u32 i)
 {
 	return (const u8 *)(kvf_page_item(page, len, i) + 1);
-}
-
-const u8 *kvf_page_cell(const void *page, u32 len, u32 i, u32 *cell_len, u8 *flags)
-{
-	const struct kvf_item *item = kvf_page_item(page, len, i);
-
-	*cell_len = le16_to_cpu(item->cell_len);
-	*flags = item->flags;
-	return (const u8 *)(item + 1) + le16_to_cpu(kvf_page_slots(page)[i].suffix_len);
 }
 
 u32 kvf_page_key(const void *page, u32 len, u32 i, void *buf)

@@ -104,7 +104,7 @@ static bool fields_are_legal(const struct kvf_super *sb, const struct kvf_geomet
 	u64 segments = le64_to_cpu(sb->segments);
 	u64 bytes_max = le64_to_cpu(sb->bytes_max);
 
-	if (!le32_to_cpu(sb->version) || le32_to_cpu(sb->flags) & ~KVF_SUPER_CLEAN)
+	if (le32_to_cpu(sb->flags) & ~KVF_SUPER_CLEAN)
 		return false;
 	if (kvf_is_zero(sb->uuid, sizeof(sb->uuid)) || !label_is_legal(sb) || !errors_are_legal(sb))
 		return false;
@@ -127,7 +127,7 @@ int kvf_super_verify(const struct kvf_super *sb, u64 position)
 		return KVF_F_super_size;
 	if (le64_to_cpu(sb->sum) != super_sum(sb))
 		return KVF_F_super_sum;
-	if (le32_to_cpu(sb->version) > KVF_VERSION)
+	if (le32_to_cpu(sb->version) != KVF_VERSION)
 		return KVF_F_super_version;
 	if (le64_to_cpu(sb->incompat) & ~KVF_INCOMPAT_KNOWN)
 		return KVF_F_super_incompat;

@@ -434,6 +434,8 @@ size_t kvf_tree_head_to_text(char *buf, size_t len, const struct kvf_tree_head *
 	kvf_print_field_dec(p, "index_kind", le32_to_cpu(h->index_kind));
 	kvf_print_field_dec(p, "counter", le64_to_cpu(h->counter));
 	kvf_print_field_dec(p, "origin", le64_to_cpu(h->origin));
+	kvf_print_field_dec(p, "origin_object", le64_to_cpu(h->origin_object));
+	kvf_print_field_dec(p, "origin_tree", le32_to_cpu(h->origin_tree));
 	return p->len;
 }
 

@@ -77,9 +77,18 @@ struct kvsck_buf {
 /* A tree found in the forest. */
 struct kvsck_tree {
 	struct kvf_tree_head head;
+	u64 origin_lsn; /* clone: of the snapshot that it starts from */
 	u32 id;
 	bool doomed;
 	char name[64];
+};
+
+/* A page, or a value, that a clone of the live state has from its origin: some snapshot must have it. */
+struct kvsck_share {
+	u64 at;	    /* first block; or place of the record, in units of KVF_RECORD_ALIGN */
+	u64 leaf;   /* block of the page that refers to it */
+	u32 digest; /* of the page's ref; 0: a value */
+	u32 tree;
 };
 
 /* A named snapshot. */
@@ -150,6 +159,7 @@ struct kvsck {
 	struct kvsck_array ranges;	      /* struct kvsck_range */
 	struct kvsck_array heads;	      /* struct kvsck_head */
 	struct kvsck_array snaps;	      /* struct kvsck_snap, oldest first */
+	struct kvsck_array shares;	      /* struct kvsck_share */
 	struct kvsck_array snap_trees;	      /* struct kvsck_tree, of one of them */
 	struct kvsck_array marks;	      /* struct kvsck_mark */
 };
@@ -269,6 +279,8 @@ struct kvsck_walk {
  */
 int kvsck_walk_tree(struct kvsck *ck, struct kvsck_walk *w, const struct kvf_ref *root);
 void kvsck_walk_again(struct kvsck *ck);
+/* As its sum names all of a page, so does this of its ref, nearly. Never 0. */
+u32 kvsck_digest(const struct kvf_ref *ref);
 /* Entries seen against the tree's head. */
 void kvsck_check_count(struct kvsck *ck, const struct kvsck_walk *w);
 /* Where of an entry. */
@@ -345,6 +357,25 @@ static inline u64 kvsck_head_chunks(const struct kvsck_head *h)
 {
 	return h->length / h->chunk_bytes + (h->length % h->chunk_bytes != 0);
 }
+
+/* ---- clone.c ------------------------------------------------------------------------------------ */
+
+/* A row of the forest, when all snapshots are known: is its origin there? Sets origin_lsn. */
+void kvsck_origin(struct kvsck *ck, struct kvsck_tree *t);
+/* Born before its clone: the origin's. */
+static inline bool kvsck_shared_page(const struct kvsck_tree *t, const struct kvf_ref *ref)
+{
+	return t->head.origin != cpu_to_le64(0) && le64_to_cpu(ref->birth) <= le64_to_cpu(t->head.origin);
+}
+static inline bool kvsck_shared_value(const struct kvsck_tree *t, const struct kvf_value_ref *ref)
+{
+	return le64_to_cpu(ref->lsn) <= t->origin_lsn;
+}
+/* Met in the live state: to be looked for in the snapshots. */
+int kvsck_share_page(struct kvsck *ck, const struct kvsck_walk *w, const struct kvf_ref *ref, u64 parent);
+int kvsck_share_value(struct kvsck *ck, const struct kvsck_walk *w, u64 at, u64 leaf);
+/* When all snapshots have been walked. */
+void kvsck_shares_check(struct kvsck *ck);
 
 /* ---- value.c --------------------------------------------------------------------------------- */
 

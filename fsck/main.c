@@ -212,7 +212,7 @@ static int finish(const struct settings *s, const struct kvsck_report *rep, int 
 	case -KVE_empty:
 		return fail(s, "empty; no volume has been created here");
 	case -KVE_unsupported:
-		return fail(s, "made by a newer version of kvs; check it with that one");
+		return fail(s, "of a newer or older format; check it with the kvs that made it");
 	}
 	return fail(s, kvf_err_text(err));
 }

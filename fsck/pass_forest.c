@@ -83,7 +83,7 @@ static int add_snapshot(struct kvsck *ck, struct kvsck_walk *w, const struct kvs
 	if (!le64_to_cpu(row.generation) || le64_to_cpu(row.generation) > gen ||
 	    here != (le64_to_cpu(row.generation) == gen) ||
 	    le64_to_cpu(row.lsn) >= le64_to_cpu(ck->sb.replay_lsn) ||
-	    !kvf_is_zero(row.reserved, sizeof(row.reserved)) ||
+	    !kvf_snapshot_origin_fits(&row) ||
 	    (!here && kvf_ref_verify(&row.forest, &ck->g, ck->segments))) {
 		kvsck_problem(ck, KVF_F_snapshot_row, &at, "generation %llu", le64_to_cpu(row.generation));
 		w->lost++;
@@ -176,9 +176,15 @@ int kvsck_pass_forest(struct kvsck *ck)
 {
 	struct kvsck_walk w = { .tree = &forest, .twin_leaves = true, .entry = forest_entry };
 	int err = kvsck_walk_tree(ck, &w, &ck->sb.forest);
+	struct kvsck_tree *t = ck->trees.p;
+	size_t i;
 
 	check_ids(ck);
 	if (!err)
 		kvsck_ranges_check(ck);
-	return err ? err : check_snapshots(ck);
+	if (!err)
+		err = check_snapshots(ck);
+	for (i = 0; i < ck->trees.nr && !err; i++)
+		kvsck_origin(ck, &t[i]);
+	return err;
 }

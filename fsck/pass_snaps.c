@@ -46,7 +46,7 @@ static int snap_entry(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck
 static int snap_walk(struct kvsck *ck)
 {
 	struct kvsck_walk w = { .tree = &forest, .twin_leaves = true, .entry = snap_forest_entry };
-	const struct kvsck_tree *t;
+	struct kvsck_tree *t;
 	int err;
 	size_t i;
 
@@ -55,6 +55,7 @@ static int snap_walk(struct kvsck *ck)
 	/* The forest may be shared as a whole: with nothing changed in between. Then so are its trees. */
 	t = ck->snap_trees.p;
 	for (i = 0; i < ck->snap_trees.nr && !err; i++) {
+		kvsck_origin(ck, &t[i]);
 		memset(&w, 0, sizeof(w));
 		w.tree = &t[i];
 		w.twin_leaves = t[i].head.redundancy != 0;
@@ -79,5 +80,7 @@ int kvsck_pass_snaps(struct kvsck *ck)
 			err = snap_walk(ck);
 	}
 	ck->snap = NULL;
+	if (!err)
+		kvsck_shares_check(ck);
 	return err;
 }

@@ -96,7 +96,7 @@ static int unsupported(struct kvsck *ck, int finding)
 {
 	struct kvsck_where w = KVSCK_NOWHERE;
 
-	kvsck_problem(ck, finding, &w, "made by a newer version, which must check it");
+	kvsck_problem(ck, finding, &w, "of a newer or older format: the kvs that made it must check it");
 	return -KVE_unsupported;
 }
 
@@ -303,10 +303,15 @@ static int choose(struct kvsck *ck, struct supers *s)
 {
 	struct place *p;
 	bool forest, segtab;
+	u64 intact = 0;
 	int err;
 
 	while ((p = next_choice(s))) {
 		mark_tried(s, p);
+		/* What the newest says is gone is no state to fall back to. */
+		if (le64_to_cpu(p->sb.generation) < intact)
+			continue;
+		intact = KVF_MAX(intact, le64_to_cpu(p->sb.oldest_intact));
 		limit_segments(ck, &p->sb);
 		ck->sb = p->sb; /* identity for verifying pages */
 		err = root_verifies(ck, &p->sb, &p->sb.forest, KVF_TREE_FOREST, &forest);

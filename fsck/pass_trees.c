@@ -25,6 +25,9 @@ static int add_head(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_e
 			      le64_to_cpu(o.length), le32_to_cpu(o.chunk_bytes));
 		return 0;
 	}
+	/* Its chunks are in the objects tree of the origin. */
+	if (object < le64_to_cpu(w->tree->head.origin_object))
+		return 0;
 	if (kvsck_hidden(ck, w, e)) {
 		/* As if a row said so: its chunks are on their way. */
 		mark = kvsck_array_add(&ck->marks, sizeof(*mark));

@@ -104,6 +104,7 @@ void kvsck_free(struct kvsck *ck)
 	free(ck->heads.p);
 	free(ck->snaps.p);
 	free(ck->snap_trees.p);
+	free(ck->shares.p);
 	free(ck->marks.p);
 	free(ck->seg);
 	free(ck->owned);

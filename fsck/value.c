@@ -101,12 +101,36 @@ static int read_value(struct kvsck *ck, const struct kvsck_walk *w, const struct
 	return 0;
 }
 
-/* Does a snapshot refer to a record that counts already, of the live state or of an older one? */
-static bool seen_before(struct kvsck *ck, const struct kvf_value_ref *ref)
+static u64 record_place(const struct kvsck *ck, const struct kvf_value_ref *ref)
 {
 	u64 at = ((u64)le32_to_cpu(ref->segment) << ck->g.segment_shift) + le32_to_cpu(ref->offset);
 
-	at /= KVF_RECORD_ALIGN;
+	return at / KVF_RECORD_ALIGN;
+}
+
+/* A clone has it from its origin, where it counts. Walks about some keys want to see it. */
+static int shared_value(struct kvsck *ck, const struct kvsck_walk *w, const struct kvsck_entry *e,
+			const struct kvf_value_ref *ref)
+{
+	struct kvsck_where at = kvsck_at_entry(ck, w, e);
+	u64 place = record_place(ck, ref);
+	u32 incarnation;
+
+	if (!ck->snap && !w->from)
+		return kvsck_share_value(ck, w, place, e->leaf->addr);
+	if (ck->snap && ck->records && !kvsck_bit(ck->records, place) && !ck->leaks_unknown)
+		kvsck_problem(ck, KVF_F_clone_ref, &at, "value at byte %llu of the volume",
+			      place * KVF_RECORD_ALIGN);
+	if (ck->snap || segment_fits(ck, ref, &incarnation))
+		return 0;
+	return read_value(ck, w, e, ref, incarnation);
+}
+
+/* Does a snapshot refer to a record that counts already, of the live state or of an older one? */
+static bool seen_before(struct kvsck *ck, const struct kvf_value_ref *ref)
+{
+	u64 at = record_place(ck, ref);
+
 	if (!ck->records)
 		return false;
 	if (ck->snap && kvsck_bit(ck->records, at))
@@ -136,6 +160,8 @@ int kvsck_value(struct kvsck *ck, const struct kvsck_walk *w, const struct kvsck
 			      le32_to_cpu(ref.segment), le32_to_cpu(ref.offset), bytes);
 		return 0;
 	}
+	if (kvsck_shared_value(w->tree, &ref))
+		return shared_value(ck, w, e, &ref);
 	if (seen_before(ck, &ref))
 		return 0;
 	ck->rep->values++;

@@ -17,6 +17,7 @@ struct level {
 struct fences {
 	const u8 *lower, *upper; /* NULL: none */
 	u32 lower_len, upper_len;
+	bool loose; /* it may begin later: what came before was pruned */
 };
 
 struct path {
@@ -50,8 +51,7 @@ struct kvsck_where kvsck_at_entry(const struct kvsck *ck, const struct kvsck_wal
 	return at;
 }
 
-/* As its sum names all of a page, so does this, nearly. Never 0. */
-static u32 digest(const struct kvf_ref *ref)
+u32 kvsck_digest(const struct kvf_ref *ref)
 {
 	u64 d = le64_to_cpu(ref->sum) ^ le64_to_cpu(ref->birth) * 0x9e3779b97f4a7c15ull;
 
@@ -62,7 +62,7 @@ static u32 digest(const struct kvf_ref *ref)
 static bool is_shared(const struct kvsck *ck, const struct kvf_ref *ref)
 {
 	return ck->snap && !kvf_ref_verify(ref, &ck->g, ck->segments) &&
-	       ck->page_at[le64_to_cpu(ref->block0)] == digest(ref);
+	       ck->page_at[le64_to_cpu(ref->block0)] == kvsck_digest(ref);
 }
 
 /* All blocks of a copy get this owner. False: some have one already. */
@@ -78,7 +78,7 @@ static bool claim(struct kvsck *ck, const struct kvf_ref *ref, u64 block, u32 bl
 		if (ck->snap)
 			kvsck_bit_set(ck->held, block + i);
 	}
-	ck->page_at[block] = digest(ref);
+	ck->page_at[block] = kvsck_digest(ref);
 	ck->seg[block >> (ck->g.segment_shift - ck->g.block_shift)].state |= KVSCK_SEG_PAGES;
 	return true;
 }
@@ -111,6 +111,12 @@ static bool ref_fits(struct kvsck *ck, struct kvsck_walk *w, const struct kvf_re
 	return true;
 }
 
+/* A clone that is being dropped loses its pages from the left. */
+static bool is_pruned(const struct kvsck_tree *t)
+{
+	return t->doomed && t->head.origin != cpu_to_le64(0);
+}
+
 static bool fence_differs(const u8 *a, u32 a_len, const u8 *b, u32 b_len)
 {
 	if (!a || !b)
@@ -123,7 +129,7 @@ static bool fences_differ(const struct kvsck_page *page, const struct fences *f)
 	u32 len = 0;
 	const u8 *fence = kvf_page_lower(page->p, page->len, &len);
 
-	if (fence_differs(fence, len, f->lower, f->lower_len))
+	if (fence_differs(fence, len, f->lower, f->lower_len) && !f->loose)
 		return true;
 	fence = kvf_page_upper(page->p, page->len, &len);
 	return fence_differs(fence, len, f->upper, f->upper_len);
@@ -204,6 +210,29 @@ static int choose_children(struct kvsck *ck, const struct kvsck_walk *w, struct 
 	return 0;
 }
 
+/*
+ * A page that a clone has from its origin, and that was not met there. Of the live state it is noted for
+ * later (-KVE_end), unless the walk is about some keys: then it is followed as it is.
+ */
+static int foreign_fits(struct kvsck *ck, struct kvsck_walk *w, const struct kvf_ref *ref,
+			const struct fences *f, u64 parent_block)
+{
+	struct kvsck_where at = where_page(ck, w, parent_block, f);
+	int finding = kvf_ref_verify(ref, &ck->g, ck->segments), err;
+
+	if (!finding && ck->snap)
+		finding = KVF_F_clone_ref;
+	if (finding) {
+		kvsck_problem(ck, finding, &at, "block %llu", le64_to_cpu(ref->block0));
+		return 1;
+	}
+	if (w->from)
+		return 0;
+	err = kvsck_share_page(ck, w, ref, parent_block);
+	w->shared++;
+	return err ? err : -KVE_end;
+}
+
 /* Go down to the page of ref. Positive: not possible, reported. */
 static int descend(struct kvsck *ck, struct kvsck_walk *w, struct path *path, const struct kvf_ref *ref,
 		   const struct fences *f, u64 parent_block)
@@ -211,23 +240,25 @@ static int descend(struct kvsck *ck, struct kvsck_walk *w, struct path *path, co
 	struct level *up = path->depth ? &path->at[path->depth - 1] : NULL;
 	struct level *lv = &path->at[path->depth];
 	const struct kvf_page *p;
-	bool shared = is_shared(ck, ref);
+	bool shared = is_shared(ck, ref), foreign = kvsck_shared_page(w->tree, ref);
 	struct kvsck_where at;
 	int err, finding[2];
 
-	if (!shared && !ref_fits(ck, w, ref, f, parent_block))
+	if (foreign && !shared && (err = foreign_fits(ck, w, ref, f, parent_block)))
+		return err == -KVE_end ? 0 : err;
+	if (!shared && !foreign && !ref_fits(ck, w, ref, f, parent_block))
 		return 1;
-	err = kvsck_page_load(ck, ref, w->tree->id, up ? up->level - 1 : -1, &ck->page[path->depth],
-			      &lv->page, finding);
+	err = kvsck_page_load(ck, ref, foreign ? 0 : w->tree->id, up ? up->level - 1 : -1,
+			      &ck->page[path->depth], &lv->page, finding);
 	if (err < 0)
 		return err;
-	if (!shared)
+	if (!shared && !foreign)
 		judge_copies(ck, w, ref, f, err, finding);
 	if (err) {
 		err = show_page(ck, w, ref, f, NULL, finding);
 		return err ? err : 1;
 	}
-	ck->rep->pages += !shared;
+	ck->rep->pages += !shared && !foreign;
 	p = (const struct kvf_page *)lv->page.p;
 	lv->nr = le16_to_cpu(p->nr);
 	lv->level = p->level;
@@ -256,7 +287,7 @@ static int descend(struct kvsck *ck, struct kvsck_walk *w, struct path *path, co
 }
 
 /* Fences of child i by its parent's separators; they stand in ck->from and ck->to. */
-static int child_fences(struct kvsck *ck, const struct level *lv, u32 i, struct fences *f)
+static int child_fences(struct kvsck *ck, const struct level *lv, u32 i, bool pruned, struct fences *f)
 {
 	const u8 *page = lv->page.p;
 	u32 len = lv->page.len;
@@ -271,6 +302,7 @@ static int child_fences(struct kvsck *ck, const struct level *lv, u32 i, struct 
 		f->lower_len = kvf_page_key(page, len, i, ck->from.p);
 	} else {
 		f->lower = kvf_page_lower(page, len, &f->lower_len);
+		f->loose = pruned;
 	}
 	if (i + 1 < lv->nr) {
 		f->upper = ck->to.p;
@@ -309,7 +341,7 @@ static int visit_leaf(struct kvsck *ck, struct kvsck_walk *w, const struct level
 static int step(struct kvsck *ck, struct kvsck_walk *w, struct path *path)
 {
 	struct level *lv = &path->at[path->depth - 1];
-	struct fences f = { NULL, NULL, 0, 0 };
+	struct fences f = { .loose = false };
 	struct kvf_ref ref;
 	const u8 *cell;
 	u32 cell_len;
@@ -326,7 +358,7 @@ static int step(struct kvsck *ck, struct kvsck_walk *w, struct path *path)
 	}
 	err = kvsck_cancelled(ck);
 	if (!err)
-		err = child_fences(ck, lv, lv->next, &f);
+		err = child_fences(ck, lv, lv->next, is_pruned(w->tree), &f);
 	if (err)
 		return err;
 	cell = kvf_page_cell(lv->page.p, lv->page.len, lv->next++, &cell_len, &flags);
@@ -353,7 +385,7 @@ void kvsck_walk_again(struct kvsck *ck)
 
 int kvsck_walk_tree(struct kvsck *ck, struct kvsck_walk *w, const struct kvf_ref *root)
 {
-	struct fences f = { NULL, NULL, 0, 0 };
+	struct fences f = { .loose = is_pruned(w->tree) };
 	struct path path = { .depth = 0 };
 	int err;
 

@@ -80,6 +80,11 @@ static inline unsigned int kvp_slot(void)
 	return raw_smp_processor_id() % KVP_SLOTS;
 }
 
+static inline bool kvp_process_is(u64 id)
+{
+	return id == 1;
+}
+
 static inline void kvp_reader_enter(void)
 {
 	rcu_read_lock();

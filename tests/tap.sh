@@ -102,6 +102,19 @@ same() {
 	check "$1" cmp "$2" "$3"
 }
 
+# told CODE REGEX COMMAND...: exits with that code, and says what matches on standard error. Output is in
+# $tmp/out, messages in $tmp/err.
+told() {
+	local code=$1 regex=$2 got=0
+	shift 2
+	"$@" > "$tmp/out" 2> "$tmp/err" || got=$?
+	if [ "$got" -eq "$code" ] && [[ $(cat "$tmp/err") =~ $regex ]]; then
+		ok "$code, '$regex': $*"
+	else
+		not_ok "$code, '$regex': $*" "status $got" "$(cat "$tmp/err")"
+	fi
+}
+
 # skip TEXT WHY: something is missing here. It counts as failed in the sum: what CI cannot run, nobody
 # proves.
 skip() {

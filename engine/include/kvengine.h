@@ -7,7 +7,7 @@
  * ordered as by memcmp; values are 0 bytes to beyond the size of memory.
  *
  * Threads: a kv_db and its kv_tree handles may be used by any number of threads at once. A kv_batch,
- * kv_read, kv_cursor, kv_writer or kv_reader belongs to one thread at a time.
+ * kv_read, kv_cursor, kv_diff, kv_writer or kv_reader belongs to one thread at a time.
  *
  * fork: a volume is not usable in a child of fork(): every call there returns KV_E_INVALID; the child
  * must not call kv_close(). The lock stays with the parent.
@@ -69,6 +69,7 @@ typedef struct kv_tree kv_tree;
 typedef struct kv_batch kv_batch;
 typedef struct kv_read kv_read;
 typedef struct kv_cursor kv_cursor;
+typedef struct kv_diff kv_diff;
 typedef struct kv_writer kv_writer;
 typedef struct kv_reader kv_reader;
 
@@ -108,7 +109,8 @@ typedef struct kv_options {
 
 /*
  * Open the volume at path. opt may be NULL. With KV_OPEN_CREATE a missing or empty file, or an empty
- * device, becomes a volume. A second opener gets KV_E_BUSY at once.
+ * device, becomes a volume; of a file that was missing nothing is left when that fails. A second opener gets
+ * KV_E_BUSY at once. KV_E_NOTVOLUME: no such file, or what is there is no volume.
  */
 int kv_open(const char *path, const kv_options *opt, kv_db **out);
 /* Make a volume and close it. KV_E_EXISTS: a volume is there; KV_E_NOTVOLUME: other data is there;
@@ -138,6 +140,20 @@ int kv_tree_drop(kv_db *db, const char *name);
 int kv_tree_list(kv_db *db, int (*fn)(void *arg, const char *name, uint64_t count), void *arg);
 int kv_count(kv_db *db, kv_tree *tree, uint64_t *count);
 const char *kv_tree_name(const kv_tree *tree);
+/*
+ * A new tree that begins as a tree (NULL: the default one) of a named snapshot, and is written like any
+ * other. It shares with the snapshot all that neither changes: making it copies nothing, and takes what two
+ * checkpoints do, of which changes wait for the second. It is durable when this returns. As long as the
+ * clone, or a later snapshot that shows it, is there, the snapshot cannot be deleted. KV_E_NOTFOUND: no such
+ * snapshot, or no such tree in it; KV_E_EXISTS: a tree has that name; KV_E_NOSPACE. Any thread, any time.
+ */
+int kv_tree_clone(kv_db *db, const char *snapshot, const char *tree, const char *name);
+typedef struct kv_tree_origin_info {
+	char snapshot[72];   /* that the tree is a clone of; "": it is none */
+	uint64_t generation; /* of the snapshot */
+} kv_tree_origin_info;
+/* Where the tree of that name (NULL: the default one) comes from. KV_E_NOTFOUND. Any thread, any time. */
+int kv_tree_origin(kv_db *db, const char *name, kv_tree_origin_info *out);
 
 /* ---- single operations ----------------------------------------------------------------------- */
 
@@ -269,21 +285,43 @@ void kv_read_end(kv_read *r);
  * may be made by any thread at any time; creating and deleting return when it is durable, and wait for a
  * checkpoint that is under way.
  */
+/* Where a state that was received from elsewhere comes from: see 'kvs receive'. */
+typedef struct kv_origin {
+	uint8_t uuid[16];    /* of the volume */
+	uint64_t generation; /* of the state there; 0: it was made here */
+	uint64_t part;	     /* 0: all of it is here; else how far receiving has come, a number of its own */
+} kv_origin;
 typedef struct kv_snapshot_info {
 	char name[72];
 	uint64_t created;    /* ns since 1970 */
 	uint64_t generation; /* checkpoint whose state it is */
 	uint64_t lsn;	     /* newest change in it */
 	uint64_t bytes;	     /* that deleting it, and no other, would free; as of the last checkpoint */
+	kv_origin origin;
 } kv_snapshot_info;
 /* KV_E_EXISTS; KV_E_NOSPACE: nothing has changed. Changes made meanwhile are before it or after it. */
 int kv_snapshot_create(kv_db *db, const char *name);
+/* The same, of a state that was received; origin NULL: made here. KV_E_INVALID: its generation is 0. */
+int kv_snapshot_create_of(kv_db *db, const char *name, const kv_origin *origin);
 /*
  * KV_E_NOTFOUND; KV_E_BUSY: it is being read. What it alone held is free after this and the next
  * checkpoint; if it is much, bit by bit in the background. After another error it is deleted by the next
  * checkpoint that succeeds, or still there when the volume is opened again.
  */
 int kv_snapshot_delete(kv_db *db, const char *name);
+/*
+ * The volume is again what it was when the snapshot was made, trees and all; the snapshot stays. Atomic:
+ * after a crash it has happened or not. Snapshots made later are deleted if flags has KV_ROLLBACK_NEWER;
+ * without it, and when there are any, KV_E_BUSY. KV_E_BUSY also: one of them is being read, or a large value
+ * is being streamed in. KV_E_NOTFOUND. Others may use the volume meanwhile: changes wait, and come before it
+ * (then nothing is left of them) or after it. Read transactions, and cursors without one, that are open
+ * become KV_E_TOOOLD, but those on snapshots go on; handles of trees that the snapshot does not know,
+ * KV_E_NOTFOUND. Time, and memory (24 bytes a page), grow with what has changed since. KV_E_NOSPACE,
+ * KV_E_NOMEM: nothing has changed, or, if calls that write fail with KV_E_READONLY from then on, the volume
+ * has to be opened again, and is as before. After KV_E_INDETERMINATE opening it tells which it is.
+ */
+#define KV_ROLLBACK_NEWER 0x1
+int kv_snapshot_rollback(kv_db *db, const char *name, uint32_t flags);
 /* fn for each, oldest first; what it returns other than 0 ends the list and is returned. */
 int kv_snapshot_list(kv_db *db, int (*fn)(void *arg, const kv_snapshot_info *info), void *arg);
 /* KV_E_NOTFOUND. */
@@ -313,13 +351,43 @@ int kv_cursor_seek(kv_cursor *c, const void *key, size_t key_len);
 int kv_cursor_seek_le(kv_cursor *c, const void *key, size_t key_len);
 int kv_cursor_next(kv_cursor *c);
 int kv_cursor_prev(kv_cursor *c);
-/* Valid until the cursor moves. */
+/* Valid until the cursor moves or is closed, the value too. */
 int kv_cursor_key(kv_cursor *c, const void **key, size_t *key_len);
 /* Length without reading it. */
 int kv_cursor_value_len(kv_cursor *c, uint64_t *value_len);
 /* The value if it is at most the cache limit / 4, else KV_E_TOOBIG: use kv_cursor_reader. */
 int kv_cursor_value(kv_cursor *c, const void **value, size_t *value_len);
 void kv_cursor_close(kv_cursor *c);
+
+/*
+ * What differs between two states of a volume, in the trees of that name (NULL: the default one), in order of
+ * keys. from and to are read transactions of the same volume, on snapshots or not, in any order; they stay in
+ * use until kv_diff_close(). from NULL: a state without anything. A tree that one state lacks counts as empty
+ * there; KV_E_NOTFOUND: both lack it.
+ * Without a snapshot a state is asked for trees by the names of this moment.
+ *
+ * Pages that both states have are passed without being read, so the work is in proportion to what differs:
+ * the pages on the way to it, and those whose values garbage collection has moved.
+ *
+ * Every key is told that one state has and the other has not, and every key whose values differ. A value
+ * that stands in the log (longer than kv_stat.inline_max) and was written again with the same bytes is told
+ * as well.
+ */
+int kv_diff_open(kv_read *from, kv_read *to, const char *tree, kv_diff **out);
+/*
+ * The first, or the next difference. KV_E_NOTFOUND: that was all. After another error (KV_E_CORRUPT, KV_E_IO,
+ * KV_E_NOMEM, KV_E_TOOOLD) it is tried again from there.
+ */
+int kv_diff_next(kv_diff *d);
+/* The next difference will be the first at a key >= key. */
+int kv_diff_seek(kv_diff *d, const void *key, size_t key_len);
+/*
+ * The entry at hand in each of the states, NULL: it has none. For kv_cursor_key(), kv_cursor_value(),
+ * kv_cursor_value_len() and kv_cursor_reader(); not to be moved or closed. Valid until the next call on d.
+ */
+kv_cursor *kv_diff_from(kv_diff *d);
+kv_cursor *kv_diff_to(kv_diff *d);
+void kv_diff_close(kv_diff *d);
 
 /* ---- values as streams: any size, bounded memory ----------------------------------------------- */
 
@@ -360,6 +428,35 @@ typedef struct kv_gc_info {
 	uint32_t reserved;
 } kv_gc_info;
 int kv_gc(kv_db *db, uint64_t budget_bytes, kv_gc_info *info);
+
+/*
+ * The volume gets another size, in bytes of file or device, while others read and write (from any thread).
+ * A shorter one: what stands beyond the new end moves, about budget bytes in a call (0: no limit), until
+ * info->more is 0; only then is the volume shorter, never to grow beyond bytes again, and a file cut. Calls
+ * with the same size go on where the last one ended; what was not finished is given up by another size, by
+ * closing and by a crash, and leaves the volume as long as it was. A longer one: an image file may grow up to
+ * bytes, a volume on a device has them at once. KV_RESIZE_MOST: without limit, or all of the device.
+ * bytes 0: info only. info may be NULL. Both work off first what is deleted and still stands there (with a
+ * budget in several calls). What named snapshots refer to stays where it is.
+ * KV_E_NOSPACE: less than what is in the volume, and what snapshots hold, needs (the text says how much, and
+ * names the snapshots), or no room to move it; KV_E_BUSY: a read transaction, a cursor, or a snapshot made
+ * meanwhile holds what is to be moved; KV_E_CORRUPT: what is damaged cannot be moved; KV_E_INVALID: more than
+ * the device has.
+ */
+#define KV_RESIZE_MOST (~(uint64_t)0)
+typedef struct kv_resize_info {
+	uint64_t min_bytes;    /* the shortest size that is possible now */
+	uint64_t volume_bytes; /* the size now */
+	uint64_t moved_bytes;  /* values and pages moved by this call */
+	uint64_t left_bytes;   /* segments beyond the new end that are in use yet */
+	int more;	       /* 1: call again */
+	uint32_t reserved;
+	/* When bytes is 0: what min_bytes would be without named snapshots, and which they are if it would be
+	 * less: 'a', 'b' and 3 more. */
+	uint64_t min_unpinned_bytes;
+	char pinned_by[160];
+} kv_resize_info;
+int kv_resize(kv_db *db, uint64_t bytes, uint64_t budget_bytes, kv_resize_info *info);
 
 typedef struct kv_stat_info {
 	uint8_t uuid[16];

@@ -151,6 +151,8 @@ static int open_path(struct file_dev *f, const char *path, unsigned int flags, b
 		}
 		if (errno != EEXIST) /* else somebody was faster: open what he made */
 			return open_error(f, errno);
+	} else if (errno == ENOENT) {
+		return kvp_fail(-KVE_no_file, "%s: no such file", f->dev.name);
 	} else {
 		return open_error(f, errno);
 	}

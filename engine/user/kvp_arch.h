@@ -124,6 +124,13 @@ static inline unsigned int kvp_slot(void)
 	return kvp_likely(slot) ? slot - 1 : kvp_slot_take();
 }
 
+/* thread.c: what kvp_process_id() says; 0 before it was called for the first time. */
+extern u64 kvp_process;
+static inline bool kvp_process_is(u64 id)
+{
+	return kvp_load(&kvp_process) == id;
+}
+
 /* The memory of an arena stays mapped, so a late reader finds old bytes or zeros. */
 static inline void kvp_reader_enter(void) {}
 static inline void kvp_reader_exit(void) {}

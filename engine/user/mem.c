@@ -10,6 +10,9 @@
  * The arena is one mapping that stays where it is until it is destroyed, so a reader that lost a
  * race may still read a frame that was put back. For the same reason the list of free frames lives
  * beside the frames and not in them: put writes no byte of a frame.
+ *
+ * It has huge pages, but for as long as less than one of them is in use: clearing that takes longer than
+ * opening a small volume. Then it is made of the small ones.
  */
 #include "port.h"
 
@@ -17,6 +20,9 @@
 #include <sys/mman.h>
 
 #define HUGE_PAGE (2u << 20)
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
 
 static struct {
 	u64 calls;
@@ -160,7 +166,6 @@ int kvp_arena_create(struct kvp_arena **out, size_t frame_bytes, size_t limit_by
 {
 	size_t max = frame_bytes ? limit_bytes / frame_bytes : 0;
 	struct kvp_arena *a;
-	u8 *base;
 
 	if (frame_bytes < 2048 || frame_bytes > 65536 || (frame_bytes & (frame_bytes - 1)) ||
 	    max == 0 || max > UINT32_MAX || limit_bytes > SIZE_MAX - HUGE_PAGE)
@@ -177,11 +182,8 @@ int kvp_arena_create(struct kvp_arena **out, size_t frame_bytes, size_t limit_by
 	a->free_list = map_memory(max * sizeof(u32));
 	if (!a->map || !a->free_list)
 		goto no_memory;
-	/* Huge pages begin at multiples of their size. A small cache would waste memory on them. */
-	base = (u8 *)(((uintptr_t)a->map + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
-	a->base = base;
-	if (max * frame_bytes >= 4 * (size_t)HUGE_PAGE)
-		(void)madvise(base, max * frame_bytes, MADV_HUGEPAGE); /* a hint; works without */
+	/* Huge pages begin at multiples of their size. */
+	a->base = (u8 *)(((uintptr_t)a->map + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
 	pthread_mutex_init(&a->lock, NULL);
 	*out = a;
 	return 0;
@@ -207,6 +209,17 @@ void kvp_arena_destroy(struct kvp_arena *a)
 	kvp_free(a);
 }
 
+/* Hints; it works without. A small cache would waste memory on huge pages. Lock. */
+static void grow_huge(struct kvp_arena *a)
+{
+	size_t bytes = a->max * a->frame_bytes;
+
+	if (bytes < 4 * (size_t)HUGE_PAGE)
+		return;
+	(void)madvise(a->base, bytes, MADV_HUGEPAGE);
+	(void)madvise(a->base, HUGE_PAGE, MADV_COLLAPSE);
+}
+
 void *kvp_arena_get(struct kvp_arena *a)
 {
 	void *frame = NULL;
@@ -219,6 +232,8 @@ void *kvp_arena_get(struct kvp_arena *a)
 		a->trimmed = a->trimmed < a->free_nr ? a->trimmed : a->free_nr;
 	} else if (a->fresh < a->max) {
 		frame = a->base + (size_t)a->fresh++ * a->frame_bytes;
+		if (a->fresh * a->frame_bytes == HUGE_PAGE)
+			grow_huge(a);
 	}
 	pthread_mutex_unlock(&a->lock);
 	return alloc_done(frame);

@@ -154,8 +154,8 @@ static int open_again(const char *path, const kv_options *opt, struct kvp_dev **
 
 int kv_open(const char *path, const kv_options *opt, kv_db **out)
 {
+	bool fresh = access(path, F_OK) != 0, empty = false;
 	struct kvp_dev *dev = NULL;
-	bool empty;
 	int err;
 
 	kvp_error_text()[0] = 0;
@@ -173,6 +173,9 @@ int kv_open(const char *path, const kv_options *opt, kv_db **out)
 	/* A volume with blocks smaller than direct I/O can do. */
 	if (err == -KVE_unsupported && dev->growable && dev->align > KVF_BLOCK_MIN)
 		err = open_again(path, opt, &dev, out);
+	/* As in kv_create(). Under its lock: nobody else has made a volume of it. */
+	if (err && dev && fresh && empty)
+		unlink(path);
 	if (err && dev)
 		kvp_dev_close(dev);
 	return result(err);

@@ -90,24 +90,28 @@ unsigned int kvp_slot_take(void)
  * The engine asks at each call whether it lives in a forked child, so this must not cost a system
  * call. The upper half counts forks: a pid alone may be used again by a grandchild.
  */
-static u64 process_id;
+u64 kvp_process;
 static pthread_once_t process_once = PTHREAD_ONCE_INIT;
 
 static void process_forked(void)
 {
-	u64 forks = (kvp_load(&process_id) >> 32) + 1;
+	u64 forks = (kvp_load(&kvp_process) >> 32) + 1;
 
-	kvp_store(&process_id, forks << 32 | (u32)getpid());
+	kvp_store(&kvp_process, forks << 32 | (u32)getpid());
 }
 
 static void process_init(void)
 {
 	KVP_ASSERT(pthread_atfork(NULL, NULL, process_forked) == 0);
-	kvp_store(&process_id, 1ull << 32 | (u32)getpid());
+	kvp_store(&kvp_process, 1ull << 32 | (u32)getpid());
 }
 
 u64 kvp_process_id(void)
 {
+	u64 id = kvp_load(&kvp_process);
+
+	if (kvp_likely(id))
+		return id;
 	pthread_once(&process_once, process_init);
-	return kvp_load(&process_id);
+	return kvp_load(&kvp_process);
 }

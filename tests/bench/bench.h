@@ -58,6 +58,8 @@ struct bench_ops {
 	const char *config; /* one line for the reader of the figures */
 	/* What is not synced is lost by kill -9: such an engine is never the best peer. */
 	bool loses_on_kill;
+	bool apart; /* measured only when it is named */
+	bool reads_direct; /* past the page cache: its own cache is all it has */
 	const char *(*version)(void);
 	/* Once in a process, before any open is measured; all but cold-get profits. May be NULL. */
 	void (*prepare)(void);
@@ -94,7 +96,7 @@ struct bench_ops {
 };
 
 extern const struct bench_ops bench_kvs, bench_lmdb, bench_rocksdb, bench_leveldb, bench_bdb,
-	bench_sqlite, bench_tkrzw, bench_wiredtiger, bench_broken;
+	bench_sqlite, bench_tkrzw, bench_wiredtiger, bench_rocksdb_blob, bench_broken;
 
 /* A counter through whatever the driver offers (counter.c). */
 void bench_counter_zero(const struct bench_ops *ops, void *ctx, const void *key, uint32_t key_len);
@@ -198,7 +200,9 @@ struct bench_hist {
 };
 
 void bench_hist_add(struct bench_hist *h, uint64_t ns);
+void bench_hist_sub(struct bench_hist *h, uint64_t ns); /* takes one out that was added; max stays */
 void bench_hist_merge(struct bench_hist *to, const struct bench_hist *from);
+uint64_t bench_hist_above(const struct bench_hist *h, uint64_t ns); /* how many took longer */
 /* 0 when empty; share in 0..1 */
 double bench_hist_us(const struct bench_hist *h, double share);
 
@@ -209,6 +213,7 @@ double bench_cpu_seconds(void); /* user and system time of this process */
 /* Anonymous and shared memory in use; mapped files are not counted. */
 uint64_t bench_private_bytes(void);
 uint64_t bench_sync_calls(void);
+uint64_t bench_written_bytes(void); /* to files, by this process: what reached the medium, or will */
 /* Every mapping of a file from now on is advised that it is read at random. */
 void bench_advise_random(void);
 /* Bytes allocated to the files in dir, 0 if there is none; with sync each is first written out. */
@@ -235,8 +240,15 @@ enum bench_metric {
 	BENCH_DISK_BYTES,
 	BENCH_SPACE_AMP_PEAK, /* filled by run.c, which watches the files */
 	BENCH_RSS_BYTES,
+	/* Those from here on are of some workloads alone; 0 elsewhere. */
+	BENCH_WRITE_AMP,
+	BENCH_GET_P50_US,
+	BENCH_GET_P99_US,
+	BENCH_GET_P999_US,
+	BENCH_GET_MAX_US,
 	BENCH_METRICS_NR
 };
+#define BENCH_METRICS_ALWAYS BENCH_WRITE_AMP
 
 extern const char *const bench_metric_names[BENCH_METRICS_NR];
 
@@ -273,6 +285,8 @@ struct bench_workload {
 	bool hashed, reverse, same;
 	bool flight;   /* commits are waited for BENCH_FLIGHT later */
 	bool in_order; /* the data set is loaded in the order of its keys */
+	bool apart;    /* run only when it is named */
+	unsigned int times; /* that all is overwritten */
 	enum bench_pick pick;
 	struct bench_mix mix;
 	double seconds; /* at scale 1; 0: as long as it takes */
@@ -308,6 +322,7 @@ struct bench_mark {
 
 void bench_begin(struct bench_run *run, void *db, struct bench_mark *mark);
 /* rate 0: ops by the time since the mark. Call before the store is closed. */
+void bench_latencies(double *metrics, const struct bench_hist *h); /* four of them */
 void bench_finish(struct bench_run *run, void *db, const struct bench_mark *mark, uint64_t ops,
 		  double rate, const struct bench_hist *h);
 

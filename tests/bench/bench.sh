@@ -11,6 +11,7 @@
 . "${srcdir:?}/tests/tap.sh"
 
 engines='kvs lmdb rocksdb leveldb bdb sqlite tkrzw wiredtiger'
+apart='overwrite-uniform overwrite-zipf'
 workloads='load-seq-100-b1 load-seq-100-b1000 load-rand-100-b1 load-rand-100-b1000 load-rand-1000-b1
 load-rand-1000-b1000 load-rand-4096-b1 load-rand-4096-b1000 dput-100-1t dput-100-8t dput-100-flight64
 dput-100-batch100 dput-1000-1t get-uniform-1t get-uniform-2t get-zipf-1t get-zipf-2t get-1000-1t mget-32
@@ -35,8 +36,8 @@ comma() {
 # ---- names ---------------------------------------------------------------------------------------
 
 kvbench --list > "$tmp/list"
-is 'engines, by name' "$(awk '$1 == "engine" && !/not built/ { print $2 }' "$tmp/list" | xargs)" "$engines"
-is 'workloads, by name' "$(awk '$1 == "workload" { print $2 }' "$tmp/list" | xargs)" "$(xargs <<< "$workloads")"
+is 'engines, by name' "$(awk '$1 == "engine" && !/not built/ { print $2 }' "$tmp/list" | xargs)" "$engines rocksdb-blob"
+is 'workloads, by name' "$(awk '$1 == "workload" { print $2 }' "$tmp/list" | xargs)" "$(xargs <<< "$workloads $apart")"
 check 'an engine that does not exist is an error' expect 2 kvbench --engines kvs,nosuch
 check 'an engine that was not built in is an error' expect 2 "$broken" --engines kvs,lmdb
 check 'a workload that does not exist is an error' expect 2 kvbench --workloads nosuch
@@ -91,6 +92,19 @@ like 'the check above sees a figure that is none' "$(rows "$tmp/nan.csv" "$engin
 grep -v 'bdb,churn,space_amp_peak' "$tmp/all.csv" > "$tmp/less.csv"
 like 'the check above sees a row that is missing' \
 	"$(rows "$tmp/less.csv" "$engines" "$workloads")" 'bdb churn: no space_amp_peak'
+
+# What is run only when it is named: with rows of its own.
+run_apart() {
+	kvbench --engines kvs,rocksdb,rocksdb-blob --workloads "$(comma "$apart")" --rounds 1 --scale 0.01 \
+		--cache-mb 16 --no-floors --dir "$stores/apart" --csv "$tmp/apart.csv" > "$tmp/apart.md"
+}
+check 'overwriting, with RocksDB in both ways' run_apart
+is 'what was written, and the latencies of gets, have rows' \
+	"$(awk -F, '$3 ~ /^(write_amp|get_p50_us|get_p99_us|get_p999_us|get_max_us)$/ && $4 > 0' "$tmp/apart.csv" |
+		wc -l)" 30
+is 'kvs writes each put once at the least' \
+	"$(awk -F, '$1 == "kvs" && $3 == "write_amp" && $4 < 1' "$tmp/apart.csv")" ''
+is 'nowhere else' "$(grep -cE ',(write_amp|get_p)' "$tmp/all.csv")" 0
 
 like 'the tables name the sizes' "$(cat "$tmp/all.md")" '\| ltm-get-100 \| 9000 \| 100 \| 1 \| 1 \|'
 like 'the first table has the ratios to the best peer and to the floor' \

@@ -196,6 +196,7 @@ static uint64_t syncs(void *db)
 const struct bench_ops bench_kvs = {
 	.name = "kvs",
 	.config = "durability kill-safe or synced; defaults otherwise",
+	.reads_direct = true,
 	.version = version,
 	.open = d_open,
 	.close = d_close,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * d_rocksdb.c - kvbench's driver of RocksDB, through its C API.
+ * d_rocksdb.c - kvbench's driver of RocksDB, through its C API: leveled, and with blob files.
  *
  * The write-ahead log is always on: without sync it survives kill -9. RocksDB has no atomic add
  * without a merge operator of one's own; a lock of the application around a get and a put costs less
@@ -17,6 +17,8 @@
 #define MEMTABLE_BYTES (64u << 20)
 #define TIGHT_SHARE 8 /* of the cache, for a memtable in tight memory */
 #define BLOOM_BITS_PER_KEY 10
+#define BLOB_BYTES_MIN 512
+#define BLOB_DEAD_SHARE 0.25
 
 struct db {
 	rocksdb_t *db;
@@ -54,7 +56,18 @@ static void set_table(rocksdb_options_t *o, size_t cache_bytes)
 	rocksdb_block_based_options_destroy(table);
 }
 
-static void *d_open(const char *dir, const struct bench_opts *opts)
+/* BlobDB: values in files of their own, collected as soon as a quarter of a file is dead. */
+static void set_blobs(rocksdb_options_t *o)
+{
+	rocksdb_options_set_enable_blob_files(o, 1);
+	rocksdb_options_set_min_blob_size(o, BLOB_BYTES_MIN);
+	rocksdb_options_set_blob_compression_type(o, rocksdb_lz4_compression);
+	rocksdb_options_set_enable_blob_gc(o, 1);
+	rocksdb_options_set_blob_gc_age_cutoff(o, 1);
+	rocksdb_options_set_blob_gc_force_threshold(o, BLOB_DEAD_SHARE);
+}
+
+static void *open_as(const char *dir, const struct bench_opts *opts, bool blobs)
 {
 	rocksdb_options_t *o = rocksdb_options_create();
 	struct db *db = calloc(1, sizeof(*db));
@@ -75,6 +88,8 @@ static void *d_open(const char *dir, const struct bench_opts *opts)
 	rocksdb_options_set_max_open_files(o, -1);
 	rocksdb_options_set_keep_log_file_num(o, 2);
 	set_table(o, opts->cache_bytes);
+	if (blobs)
+		set_blobs(o);
 	db->db = rocksdb_open(o, dir, &err);
 	check(err, "rocksdb_open");
 	rocksdb_options_destroy(o);
@@ -82,6 +97,16 @@ static void *d_open(const char *dir, const struct bench_opts *opts)
 	rocksdb_writeoptions_set_sync(db->write, opts->synced);
 	db->read = rocksdb_readoptions_create();
 	return db;
+}
+
+static void *d_open(const char *dir, const struct bench_opts *opts)
+{
+	return open_as(dir, opts, false);
+}
+
+static void *d_open_blob(const char *dir, const struct bench_opts *opts)
+{
+	return open_as(dir, opts, true);
 }
 
 static void d_close(void *p)
@@ -148,19 +173,26 @@ static void d_sync(void *p)
 	check(err, "rocksdb_flush_wal");
 }
 
+#define CONFIG \
+	"WAL on, memtables 3 x 64 MiB (tight memory: 1/8 of the cache each), LRU block cache, " \
+	"Bloom 10 bits, LZ4, dynamic levels, 2 background jobs"
+/* clang-format off */
+#define CALLS \
+	.version = version, .close = d_close, .ctx_open = ctx_open, .ctx_close = ctx_close, .put = put, \
+	.put_batch = put_batch, .get = get, .mget = mget, .scan = scan, .sync = d_sync
+/* clang-format on */
+
 const struct bench_ops bench_rocksdb = {
 	.name = "rocksdb",
-	.config = "WAL on, memtables 3 x 64 MiB (tight memory: 1/8 of the cache each), LRU block "
-		  "cache, Bloom 10 bits, LZ4, dynamic levels, 2 background jobs",
-	.version = version,
+	.config = CONFIG,
 	.open = d_open,
-	.close = d_close,
-	.ctx_open = ctx_open,
-	.ctx_close = ctx_close,
-	.put = put,
-	.put_batch = put_batch,
-	.get = get,
-	.mget = mget,
-	.scan = scan,
-	.sync = d_sync,
+	CALLS,
+};
+
+const struct bench_ops bench_rocksdb_blob = {
+	.name = "rocksdb-blob",
+	.config = CONFIG ", values from 512 bytes on in blob files, collected when a quarter is dead",
+	.apart = true,
+	.open = d_open_blob,
+	CALLS,
 };

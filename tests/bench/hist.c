@@ -31,6 +31,12 @@ void bench_hist_add(struct bench_hist *h, uint64_t ns)
 		h->max = ns;
 }
 
+void bench_hist_sub(struct bench_hist *h, uint64_t ns)
+{
+	h->slots[slot_of(ns)]--;
+	h->nr--;
+}
+
 void bench_hist_merge(struct bench_hist *to, const struct bench_hist *from)
 {
 	unsigned int i;
@@ -53,4 +59,14 @@ double bench_hist_us(const struct bench_hist *h, double share)
 			return (double)slot_ns(i) / 1000;
 	}
 	return (double)h->max / 1000;
+}
+
+uint64_t bench_hist_above(const struct bench_hist *h, uint64_t ns)
+{
+	unsigned int i = slot_of(ns) + 1;
+	uint64_t nr = 0;
+
+	for (; i < BENCH_HIST_SLOTS; i++)
+		nr += h->slots[i];
+	return nr;
 }

@@ -21,7 +21,9 @@
 #define PICKS_KEPT 12
 #define FLOOR_NAME "floor"
 /* Of the memory cgroup, an engine's cache gets one part in so many. */
+/* In tight memory: half for an engine that has the page cache besides; else all but what is no cache. */
 #define TIGHT_CACHE_SHARE 2
+#define TIGHT_NO_CACHE ((uint64_t)24 << 20)
 
 struct known_engine {
 	const char *name;
@@ -67,6 +69,11 @@ static const struct known_engine known_engines[] = {
 #else
 	{ "wiredtiger", NULL, "libwiredtiger-dev" },
 #endif
+#ifdef HAVE_ROCKSDB
+	{ "rocksdb-blob", &bench_rocksdb_blob, "" },
+#else
+	{ "rocksdb-blob", NULL, "librocksdb-dev" },
+#endif
 #ifdef BENCH_BROKEN
 	{ "broken", &bench_broken, "" },
 #endif
@@ -96,8 +103,8 @@ static void usage(FILE *f)
 	fputs("Usage: kvbench [--engines LIST] [--workloads LIST] [--rounds N] [--csv FILE]\n"
 	      "               [--svg FILE] [--dir DIR] [--scale F] [--cache-mb N] [--no-floors] [--list]\n"
 	      "Measures kvs beside other stores and prints tables in markdown.\n"
-	      "  --engines    names separated by commas; default: all that were built in\n"
-	      "  --workloads  names separated by commas; default: all\n"
+	      "  --engines    names separated by commas; default: all but rocksdb-blob\n"
+	      "  --workloads  names separated by commas; default: all but overwrite-*\n"
 	      "  --rounds     how often each is run; the median counts; default 3\n"
 	      "  --csv        rows engine,workload,metric,value; - is standard output\n"
 	      "  --svg        a chart of operations per second, by gnuplot\n"
@@ -177,11 +184,12 @@ static void add_defaults(struct job *job)
 
 	if (!job->table.engines_nr)
 		for (i = 0; i < KNOWN_NR; i++)
-			if (known_engines[i].ops)
+			if (known_engines[i].ops && !known_engines[i].ops->apart)
 				add_engine(job, known_engines[i].name);
 	if (!job->table.workloads_nr)
 		for (i = 0; i < bench_workloads_nr; i++)
-			add_workload(job, bench_workloads[i].name);
+			if (!bench_workloads[i].apart)
+				add_workload(job, bench_workloads[i].name);
 }
 
 static double number(const char *text, double min, double max, const char *option)
@@ -358,7 +366,8 @@ static int run_one(struct job *job, unsigned int w, unsigned int e, unsigned int
 	run.memory_bytes = bench_memory(wl, job->table.scale);
 	if (run.memory_bytes) {
 		run.opts.tight = true;
-		run.opts.cache_bytes = run.memory_bytes / TIGHT_CACHE_SHARE;
+		run.opts.cache_bytes = run.ops->reads_direct ? run.memory_bytes - TIGHT_NO_CACHE :
+							     run.memory_bytes / TIGHT_CACHE_SHARE;
 	}
 	if (bench_run_child(&run, wl->fn))
 		return -1;

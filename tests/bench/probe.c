@@ -122,6 +122,22 @@ uint64_t bench_private_bytes(void)
 	return (anon + shmem) * 1024;
 }
 
+/* Writes that were given up, as their file was removed before, are none. */
+uint64_t bench_written_bytes(void)
+{
+	uint64_t written = 0, cancelled = 0;
+	FILE *f = fopen("/proc/self/io", "r");
+	char line[256];
+
+	if (!f)
+		bench_die("/proc/self/io: %s", strerror(errno));
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "write_bytes: %lu", &written) != 1)
+			sscanf(line, "cancelled_write_bytes: %lu", &cancelled);
+	fclose(f);
+	return written - cancelled;
+}
+
 uint64_t bench_disk_bytes(const char *dir, bool sync)
 {
 	struct dirent *entry;

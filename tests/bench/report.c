@@ -58,10 +58,13 @@ int bench_write_csv(const struct bench_table *t, const char *path)
 	fputs("engine,workload,metric,value\n", f);
 	for (w = 0; w < t->workloads_nr; w++)
 		for (e = 0; e < t->engines_nr; e++)
-			for (m = 0; m < BENCH_METRICS_NR; m++)
+			for (m = 0; m < BENCH_METRICS_NR; m++) {
+				if (m >= BENCH_METRICS_ALWAYS && bench_median(t, w, e, m) <= 0)
+					continue;
 				fprintf(f, "%s,%s,%s,%.6g\n", t->engines[e]->name,
 					t->workloads[w]->name, bench_metric_names[m],
 					bench_median(t, w, e, m));
+			}
 	err = ferror(f);
 	if (f != stdout)
 		err |= fclose(f);
@@ -171,9 +174,30 @@ static void print_sizes(const struct bench_table *t)
 	}
 }
 
+static bool measured(const struct bench_table *t, enum bench_metric metric)
+{
+	unsigned int w, e;
+
+	for (w = 0; w < t->workloads_nr; w++)
+		for (e = 0; e < t->engines_nr; e++)
+			if (bench_median(t, w, e, metric) > 0)
+				return true;
+	return false;
+}
+
 void bench_print_markdown(const struct bench_table *t)
 {
-	unsigned int e;
+	static const struct {
+		enum bench_metric metric;
+		const char *title;
+	} more[] = {
+		{ BENCH_WRITE_AMP, "Bytes written by keys and values put" },
+		{ BENCH_GET_P50_US, "Gets beside puts, median, microseconds" },
+		{ BENCH_GET_P99_US, "Gets beside puts, 99th percentile, microseconds" },
+		{ BENCH_GET_P999_US, "Gets beside puts, 99.9th percentile, microseconds" },
+		{ BENCH_GET_MAX_US, "Gets beside puts, longest, microseconds" },
+	};
+	unsigned int e, m;
 
 	printf("Medians of %u interleaved round%s at scale %g. Engines:\n\n", t->rounds,
 	       t->rounds == 1 ? "" : "s", t->scale);
@@ -184,11 +208,16 @@ void bench_print_markdown(const struct bench_table *t)
 	print_sizes(t);
 	print_table(t, BENCH_OPS_PER_S, true, "Operations per second");
 	print_table(t, BENCH_CPU_US_PER_OP, false, "CPU time per operation, microseconds");
+	print_table(t, BENCH_P50_US, false, "Median, microseconds");
 	print_table(t, BENCH_P99_US, false, "99th percentile, microseconds");
 	print_table(t, BENCH_P999_US, false, "99.9th percentile, microseconds");
+	print_table(t, BENCH_MAX_US, false, "Longest, microseconds");
 	print_table(t, BENCH_OPS_PER_SYNC, true, "Operations per sync");
 	print_table(t, BENCH_DISK_BYTES, false, "Disk, MiB");
 	print_table(t, BENCH_SPACE_AMP_PEAK, false, "Peak of the disk less 64 MiB, by keys and values");
 	print_table(t, BENCH_RSS_BYTES, false, "Private memory, MiB");
+	for (m = 0; m < sizeof(more) / sizeof(more[0]); m++)
+		if (measured(t, more[m].metric))
+			print_table(t, more[m].metric, false, more[m].title);
 	fflush(stdout);
 }

@@ -33,6 +33,9 @@ static void *work(void *arg)
 			bench_hist_add(&w->hist, bench_now_ns() - before);
 		}
 	} while (!__atomic_load_n(&stop, __ATOMIC_RELAXED));
+	/* What is in flight has not been done. */
+	if (w->run->wl->flight && w->run->ops->put_flight)
+		w->run->ops->sync(w->db);
 	w->seconds = (double)(bench_now_ns() - start) / 1e9;
 	return NULL;
 }

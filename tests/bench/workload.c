@@ -17,6 +17,11 @@ const char *const bench_metric_names[BENCH_METRICS_NR] = {
 	[BENCH_DISK_BYTES] = "disk_bytes",
 	[BENCH_SPACE_AMP_PEAK] = "space_amp_peak",
 	[BENCH_RSS_BYTES] = "rss_bytes",
+	[BENCH_WRITE_AMP] = "write_amp",
+	[BENCH_GET_P50_US] = "get_p50_us",
+	[BENCH_GET_P99_US] = "get_p99_us",
+	[BENCH_GET_P999_US] = "get_p999_us",
+	[BENCH_GET_MAX_US] = "get_max_us",
 };
 
 #define M 1000000
@@ -82,7 +87,7 @@ const struct bench_workload bench_workloads[] = {
 	{ "ycsb-e-2t", YCSB(0, 0, 5, 95, 2, BENCH_ZIPF, "the same, two threads") },
 	{ "ycsb-f-1t", YCSB(50, 0, 0, 0, 1, BENCH_ZIPF, "half gets, half read-modify-writes") },
 	{ "ycsb-f-2t", YCSB(50, 0, 0, 0, 2, BENCH_ZIPF, "the same, two threads") },
-	{ "churn", .fn = bench_churn, ON_1000, .changes = true,
+	{ "churn", .fn = bench_churn, ON_1000, .changes = true, .times = 5, .seconds = 15,
 	  .what = "each entry overwritten five times" },
 	{ "ltm-get-1t", TIGHT(BENCH_DATA_TIGHT_1000, M, 1000, 1, "gets, 1 GB in 256 MiB of memory") },
 	{ "ltm-get-8t", TIGHT(BENCH_DATA_TIGHT_1000, M, 1000, 8, "the same, eight threads") },
@@ -96,6 +101,10 @@ const struct bench_workload bench_workloads[] = {
 	{ "incr-2t-same", INCR(2, true, "the same counter, two threads") },
 	{ "incr-2t-diff", INCR(2, false, "two threads, a counter each") },
 	{ "cold-get", READ(bench_cold_get, 1, NULL, "new process: open, one get, exit") },
+	{ "overwrite-uniform", .fn = bench_churn, ON_1000, .changes = true, .times = 10, .apart = true,
+	  .what = "each entry overwritten ten times" },
+	{ "overwrite-zipf", .fn = bench_churn, ON_1000, .changes = true, .times = 10, .apart = true,
+	  .pick = BENCH_ZIPF, .what = "as many overwrites by Zipf 0.99" },
 };
 /* clang-format on */
 
@@ -154,6 +163,14 @@ void bench_begin(struct bench_run *run, void *db, struct bench_mark *mark)
 	mark->ns = bench_now_ns();
 }
 
+void bench_latencies(double *metrics, const struct bench_hist *h)
+{
+	metrics[0] = bench_hist_us(h, 0.5);
+	metrics[1] = bench_hist_us(h, 0.99);
+	metrics[2] = bench_hist_us(h, 0.999);
+	metrics[3] = (double)h->max / 1000;
+}
+
 void bench_finish(struct bench_run *run, void *db, const struct bench_mark *mark, uint64_t ops,
 		  double rate, const struct bench_hist *h)
 {
@@ -163,10 +180,7 @@ void bench_finish(struct bench_run *run, void *db, const struct bench_mark *mark
 
 	m[BENCH_OPS_PER_S] = rate > 0 ? rate : (double)ops * 1e9 / (double)ns;
 	m[BENCH_CPU_US_PER_OP] = cpu * 1e6 / (double)ops;
-	m[BENCH_P50_US] = bench_hist_us(h, 0.5);
-	m[BENCH_P99_US] = bench_hist_us(h, 0.99);
-	m[BENCH_P999_US] = bench_hist_us(h, 0.999);
-	m[BENCH_MAX_US] = (double)h->max / 1000;
+	bench_latencies(m + BENCH_P50_US, h);
 	m[BENCH_OPS_PER_SYNC] = syncs_nr ? (double)ops / (double)syncs_nr : 0;
 	m[BENCH_DISK_BYTES] = (double)bench_disk_bytes(run->dir, false);
 	m[BENCH_RSS_BYTES] = private_now > run->private_before ?

@@ -45,15 +45,27 @@ check 'kvs-fsck' kvs-fsck -n "$image"
 
 # status CODE REGEX ARGUMENT...: kvs gives that, and a message that matches
 status() {
-	local code=$1 regex=$2 got=0
-	shift 2
-	kvs "$@" > "$tmp/out" 2> "$tmp/err" || got=$?
-	if [ "$got" -eq "$code" ] && [[ $(cat "$tmp/err") =~ $regex ]]; then
-		ok "$*"
-	else
-		not_ok "$*" "status $got" "$(cat "$tmp/err")"
-	fi
+	told "$1" "$2" kvs "${@:3}"
 }
+
+# Back, as far as the first, and not further than was said.
+cp "$image" "$tmp/back"
+status 1 "no snapshot 'none'" snap "$tmp/back" rollback none
+status 1 "snapshots are later than 'round 1'; --force deletes what is: 'round 2', 'round 3'" \
+	snap "$tmp/back" rollback 'round 1'
+status 2 'usage: kvs snap' snap "$tmp/back" rollback
+is 'nothing has happened' "$(kvs count "$tmp/back"; kvs snap "$tmp/back" | wc -l)" $'1\n4'
+check 'back to the newest' kvs snap "$tmp/back" rollback 'round 3'
+check 'its content' cmp "$tmp/dump3" <(kvs dump "$tmp/back")
+is 'back to the second' "$(kvs snap "$tmp/back" rollback 'round 1' -f)" "deleted 'round 2', 'round 3'"
+check 'what is there now' cmp "$tmp/dump1" <(kvs dump "$tmp/back")
+check 'and still under its name' cmp "$tmp/dump1" <(kvs dump "$tmp/back" --at 'round 1')
+check 'the older one is as it was' cmp "$tmp/dump0" <(kvs dump "$tmp/back" --at 'round 0')
+is 'the list is shorter' "$(kvs snap "$tmp/back" | cut -f1 | tr '\n' ,)" 'round 0,round 1,'
+check 'kvs-fsck of what went back' kvs-fsck -n "$tmp/back"
+kvs put "$tmp/back" after x
+is 'it goes on from there' "$(kvs get "$tmp/back" after; kvs get "$tmp/back" a -t other1)" x1
+check 'kvs-fsck of what went on' kvs-fsck -n "$tmp/back"
 
 status 1 "no snapshot 'none'" get "$image" large --at none
 status 1 "no snapshot 'none'" snap "$image" delete none

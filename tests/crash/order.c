@@ -15,7 +15,8 @@
  *  R4 a superblock is written only when all pages it reaches, both copies, all values that its leaves
  *     refer to, and the log from its replay position to its attested LSN are durable;
  *  R5 the second group gets a superblock only when the first one's is durable; the slot of the newest
- *     durable superblock is not overwritten.
+ *     durable superblock is not overwritten;
+ *  R6 a file is not cut below what a live superblock says is its size.
  * Writing the same bytes again breaks no rule: that is how twins are healed. Nor does writing a log block
  * home whose records tail places and window hold as well: that is how recovery repairs a torn block.
  */
@@ -428,6 +429,26 @@ static void walk_super(struct walk *w)
 
 /* ---- rules -------------------------------------------------------------------------------------- */
 
+/* A newer superblock that is durable says that this one's state is not kept. */
+static bool given_up(const struct super_seen *s, const struct super_seen *both)
+{
+	return both && le64_to_cpu(s->sb.seq) < le64_to_cpu(both->sb.seq) &&
+	       le64_to_cpu(s->sb.generation) < le64_to_cpu(both->sb.oldest_intact);
+}
+
+static void check_cut(struct order *o, u64 size)
+{
+	const struct super_seen *both = newest(o, true), *s;
+	unsigned int i;
+
+	for (i = 0; i < o->supers_nr; i++) {
+		s = &o->supers[i];
+		if (!given_up(s, both) && size < le64_to_cpu(s->sb.segments) << o->g.segment_shift)
+			breaks(o, "R6: cut to %llu bytes, superblock %llu says %llu segments", size,
+			       (u64)le64_to_cpu(s->sb.seq), (u64)le64_to_cpu(s->sb.segments));
+	}
+}
+
 /* What may not be changed from now on. */
 static void protect_all(struct order *o)
 {
@@ -451,8 +472,7 @@ static void protect_all(struct order *o)
 		};
 		struct log_end end;
 
-		if (both && le64_to_cpu(s->sb.seq) < le64_to_cpu(both->sb.seq) &&
-		    le64_to_cpu(s->sb.generation) < le64_to_cpu(both->sb.oldest_intact))
+		if (given_up(s, both))
 			continue;
 		walk_super(&w);
 		walk_log(o, o->durable, o->durable_size, &s->sb, 0, true, &end);
@@ -618,8 +638,10 @@ static void on_event(struct order *o, const struct sim_event *ev)
 		o->now_size = end > o->now_size ? end : o->now_size;
 		break;
 	case KVP_TRACE_RESIZE:
-		if (ev->off < o->now_size)
+		if (ev->off < o->now_size) {
 			check_protected(o, ev->off, o->now_size - ev->off, NULL);
+			check_cut(o, ev->off);
+		}
 		memset(o->now + ev->off, 0, o->cap - ev->off);
 		o->now_size = ev->off;
 		break;

@@ -227,6 +227,10 @@ static void emit_lengths(struct engine *e)
 static void boundary(struct engine *e, bool again)
 {
 	e->variant = 0;
+	if (e->boundary < e->r->from) {
+		e->old = e->nr;
+		return;
+	}
 	e->rnd = (e->r->seed + 1) * 0x9e3779b97f4a7c15ull + e->boundary * 977;
 	if (e->r->sparse) {
 		size_t i;

@@ -39,6 +39,7 @@ struct replay {
 	u64 lo, hi, acked; /* before the first mark */
 	unsigned int random; /* random subsets at each boundary with many sectors */
 	bool sparse;	/* only some of the states: for crashes in recovery */
+	size_t from;	/* boundaries before this one are passed over */
 	u64 seed;
 	size_t only_boundary; /* not REPLAY_ALL: nothing else is passed on */
 	u64 only_variant;

@@ -91,6 +91,60 @@ static void print_trace(const struct sim *sim)
 	}
 }
 
+static void violation(const struct workload *w, const char *what, const char *why)
+{
+	kvp_add(&shared->counts.violations, 1);
+	printf("# violation: %s: %s\n# repeat: test_crash %s\n", what, why, w->text);
+	fflush(stdout);
+}
+
+/*
+ * Of a history in which a volume shrinks only what begins a little before the file is cut, and fewer states
+ * of each boundary: its images are large.
+ */
+static void first_cut(struct replay *r, const struct sim *trace)
+{
+	u64 size = r->base_size, end;
+	size_t i;
+
+	for (i = 0; i < trace->nr; i++) {
+		end = trace->events[i].off + trace->events[i].len;
+		if (trace->events[i].op == KVP_TRACE_ALLOCATE && end > size)
+			size = end;
+		if (trace->events[i].op != KVP_TRACE_RESIZE)
+			continue;
+		if (trace->events[i].off < size)
+			break;
+		size = trace->events[i].off;
+	}
+	r->from = i > 20 ? 2 * (i - 20) : 0;
+	r->sparse = true;
+	r->random = 4;
+}
+
+static void judge_crashes(const struct config *c, const struct workload *w, const struct run *run,
+			  struct replay *r, struct judge *judge)
+{
+	u64 *hash = calloc(run->o.commit + 16, sizeof(*hash)), k;
+
+	if (!hash)
+		abort();
+	for (k = 0; k <= run->o.commit; k++)
+		hash[k] = oracle_hash(&run->o, k);
+	r->random = w->seed ? 16 : 48;
+	r->sparse = w->seed && !c->all;
+	if (w->bulk && !c->all)
+		first_cut(r, r->trace);
+	r->seed = w->seed;
+	r->only_boundary = c->boundary;
+	r->only_variant = c->variant;
+	r->state = judge_state;
+	r->arg = judge;
+	judge_workload(judge, w, hash);
+	replay_run(r);
+	free(hash);
+}
+
 /* One workload: run, check the order of its writes, judge its crash states. */
 static void do_workload(const struct config *c, const struct workload *w, struct judge *judge)
 {
@@ -99,8 +153,8 @@ static void do_workload(const struct config *c, const struct workload *w, struct
 	struct replay r = { .trace = sim, .cap = g->cap };
 	struct run run;
 	u8 *base = NULL;
-	u64 base_size, *hash, k;
-	char why[512];
+	char why[512], where[64];
+	u64 base_size;
 	size_t event;
 	bool good;
 
@@ -123,51 +177,44 @@ static void do_workload(const struct config *c, const struct workload *w, struct
 	if (c->trace)
 		print_trace(sim);
 	if (!good) {
-		kvp_add(&shared->counts.violations, 1);
-		printf("# violation: without any crash: %s\n# repeat: test_crash %s\n", run.why, w->text);
-		fflush(stdout);
+		violation(w, "without any crash", run.why);
 		goto out;
 	}
 	kvp_add(&shared->counts.orders, 1);
 	event = order_check(sim, base, base_size, why, sizeof(why));
 	if (event) {
-		kvp_add(&shared->counts.violations, 1);
-		printf("# violation: order: event %zu: %s\n# repeat: test_crash %s\n", event, why, w->text);
-		fflush(stdout);
+		snprintf(where, sizeof(where), "order: event %zu", event);
+		violation(w, where, why);
 		goto out;
 	}
-	hash = calloc(run.o.commit + 16, sizeof(*hash));
-	if (!hash)
-		abort();
-	for (k = 0; k <= run.o.commit; k++)
-		hash[k] = oracle_hash(&run.o, k);
 	r.base = base;
 	r.base_size = base_size;
-	r.random = w->seed ? 16 : 48;
-	r.sparse = w->seed && !c->all;
-	r.seed = w->seed;
-	r.only_boundary = c->boundary;
-	r.only_variant = c->variant;
-	r.state = judge_state;
-	r.arg = judge;
-	judge_workload(judge, w, hash);
-	replay_run(&r);
-	free(hash);
+	judge_crashes(c, w, &run, &r, judge);
 out:
 	run_free(&run);
 	sim_free(sim);
 	free(base);
 }
 
-/* Job n: sequences of 1, 2, 3 operations in each geometry, a random history in between. */
+/*
+ * Job n: two that shrink, one of them with a snapshot; sequences of 1, 2, 3 operations in each geometry, a
+ * random history in between.
+ */
 static bool job(struct workload *w, u64 n)
 {
 	static const u64 of_length[] = { 0, OP_BASIC_NR, OP_BASIC_NR * OP_BASIC_NR,
 					 OP_BASIC_NR * OP_BASIC_NR * OP_BASIC_NR };
 	unsigned int geo = n % WORKLOAD_GEOMETRIES, len, i;
-	u8 kinds[3];
+	u8 kinds[3] = { OP_PUT_BIG, OP_RESIZE };
 
 	n /= WORKLOAD_GEOMETRIES;
+	if (n < 2) {
+		if (n)
+			kinds[0] = OP_SNAPSHOT;
+		workload_sequence(w, geo, kinds, 2);
+		return true;
+	}
+	n -= 2;
 	if (n % 10 == 9) {
 		workload_random(w, geo, n / 10 + 1, RANDOM_OPS);
 		return true;
@@ -281,7 +328,7 @@ static bool parse_seq(struct config *c, const char *s)
 
 	while (c->seq_nr < sizeof(c->seq)) {
 		c->seq[c->seq_nr++] = strtoul(s, &end, 10);
-		if (c->seq[c->seq_nr - 1] >= OP_BASIC_NR || end == s)
+		if (c->seq[c->seq_nr - 1] >= OP_NR || end == s)
 			return false;
 		if (!*end)
 			return true;

@@ -2,14 +2,14 @@
 /*
  * test_fail.c - M7, failure sweeps: CONTRACT C9 C10 C11 C12 C19, row H13.
  *
- * Each script is run once to count its device calls and allocations. Then it is run again for every n,
- * with the n-th call failing: read, write (with and without half of it done), flush, allocation of
- * space, window store, allocation of memory; once, and from then on. Whatever happens, the script goes
- * on. Errors must be of the documented classes; nothing may crash, hang or leak. Afterwards the volume
- * is opened without faults: it must hold a prefix of the commits, no shorter than what was
- * acknowledged, and be clean for kvs-fsck.
+ * Each script is run once to count its device calls and allocations. Then it is run again for every n, with
+ * the n-th call failing: read, write (with and without half of it done), flush, allocation of space, window
+ * store, allocation of memory; once, and from then on. Where there are more than a hundred, every one of them
+ * with --all, else fifty and more. Whatever happens, the script goes on. Errors must be of the documented
+ * classes; nothing may crash, hang or leak. Afterwards the volume is opened without faults: it must hold a
+ * prefix of the commits, no shorter than what was acknowledged, and be clean for kvs-fsck.
  *
- *	test_fail [--script N] [--fault N] [--nth N] [--persistent 0|1]   all, or a part of it
+ *	test_fail [--all] [--script N] [--fault N] [--nth N] [--persistent 0|1]   all, or a part of it
  */
 #include <getopt.h>
 #include <signal.h>
@@ -80,6 +80,25 @@ static const struct script scripts[] = {
 	 0,
 	 {O(PUT_OBJECT), O(PUT_BIG), O(RANGE), O(PUT_SMALL), O(CHECKPOINT), O(RANGE), O(CRASH),
 	  O(PUT_SMALL), O(PUT_SYNCED), O(REOPEN)}},
+	{"gc",
+	 0,
+	 {O(PUT_BIG), O(PUT_BIG), O(PUT_BIG), O(OVERWRITE), O(OVERWRITE), O(DELETE), O(CHECKPOINT), O(GC),
+	  O(CHECKPOINT), O(GC), O(CRASH), O(PUT_SYNCED)}},
+	{"snapshots",
+	 0,
+	 {O(PUT_BIG), O(SNAPSHOT), O(OVERWRITE), O(DELETE), O(SNAPSHOT), O(CHECKPOINT), O(SNAPSHOT), O(CRASH),
+	  O(PUT_SMALL), O(SNAPSHOT), O(REOPEN)}},
+	/* The third goes back to the first. */
+	{"rollback",
+	 0,
+	 {O(PUT_BIG), O(TREE), O(SNAPSHOT), O(PUT_OBJECT), O(OVERWRITE), O(SNAPSHOT), O(TREE_DROP),
+	  O(SNAPSHOT), O(PUT_SYNCED), O(CRASH), O(PUT_SMALL), O(REOPEN)}},
+	{"shorter and longer",
+	 0,
+	 {O(PUT_OBJECT), O(PUT_BIG), O(PUT_OBJECT), O(RESIZE), O(DELETE), O(RESIZE), O(REOPEN)}},
+	{"shorter, with snapshots",
+	 0,
+	 {O(PUT_OBJECT), O(SNAPSHOT), O(PUT_BIG), O(RESIZE), O(SNAPSHOT), O(DELETE), O(RESIZE), O(REOPEN)}},
 };
 #define SCRIPTS (sizeof(scripts) / sizeof(scripts[0]))
 
@@ -91,6 +110,7 @@ struct shared {
 
 static struct shared *shared;
 static struct kvp_fault injected;
+static bool all;
 
 static int fault_device(struct run *r, struct kvp_dev **out)
 {
@@ -255,8 +275,8 @@ static bool sweep(unsigned int script, unsigned int fault, u64 only, int only_pe
 
 	if (!try(script, fault, 0, false, &calls))
 		return false;
-	if (tap_quick() && calls > 20)
-		stride = calls / 20;
+	if (only == ANY && !all && calls > (tap_quick() ? 20 : 100))
+		stride = calls / (tap_quick() ? 20 : 50);
 	for (nth = 1; nth <= calls; nth += stride) {
 		for (persistent = 0; persistent < 2; persistent++) {
 			if ((only != ANY && nth != only) ||
@@ -303,7 +323,8 @@ int main(int argc, char **argv)
 {
 	static const struct option names[] = {
 		{ "script", 1, NULL, 's' }, { "fault", 1, NULL, 'f' },	    { "nth", 1, NULL, 'n' },
-		{ "persistent", 1, NULL, 'p' }, { NULL, 0, NULL, 0 },
+		{ "persistent", 1, NULL, 'p' }, { "all", 0, NULL, 'a' },
+		{ NULL, 0, NULL, 0 },
 	};
 	u64 script = ANY, fault = ANY, nth = ANY, before;
 	int opt, persistent = -1;
@@ -320,6 +341,8 @@ int main(int argc, char **argv)
 			nth = n;
 		else if (opt == 'p')
 			persistent = n != 0;
+		else if (opt == 'a')
+			all = true;
 		else
 			return 2;
 	}
@@ -334,8 +357,8 @@ int main(int argc, char **argv)
 			if (script == ANY || s == script)
 				in_child(s, f, nth, persistent);
 		tap_ok(shared->violations == before,
-		       "CONTRACT C9 C10 C11 C19, row H13: %s, every n, once and from then on",
-		       faults[f].name);
+		       "CONTRACT C9 C10 C11 C19, row H13: %s, %s, once and from then on",
+		       faults[f].name, all ? "every n" : "n in steps");
 	}
 	tap_diag("%llu runs, %llu calls answered with an error, %llu violations", shared->runs,
 		 shared->failed_calls, shared->violations);

@@ -23,7 +23,7 @@ const struct workload_geometry workload_geometries[WORKLOAD_GEOMETRIES] = {
 static const char *const op_names[OP_NR] = {
 	"put-small", "put-big",	   "put-object", "overwrite", "delete",	    "batch", "sync",
 	"checkpoint", "tree",	   "reopen",	 "put-synced", "inc",	    "tree-drop", "crash",
-	"gc", "snapshot", "range",
+	"gc", "snapshot", "range", "resize",
 };
 
 const char *op_name(unsigned int kind)
@@ -59,6 +59,7 @@ void workload_sequence(struct workload *w, unsigned int geo, const u8 *kinds, un
 		w->ops[i].kind = kinds[i];
 		w->ops[i].key = i;
 		w->ops[i].size = i % 3;
+		w->bulk |= kinds[i] == OP_RESIZE;
 		n += snprintf(w->text + n, sizeof(w->text) - n, "%s%u", i ? "," : "", kinds[i]);
 	}
 }
@@ -71,6 +72,7 @@ void workload_random(struct workload *w, unsigned int geo, u64 seed, unsigned in
 		OP_BATCH,     OP_BATCH,	     OP_SYNC,	    OP_SYNC,	  OP_PUT_SYNCED, OP_PUT_SYNCED,
 		OP_CHECKPOINT, OP_TREE,	     OP_REOPEN,	    OP_INC,	  OP_TREE_DROP, OP_CRASH,
 		OP_GC,	      OP_GC,	     OP_SNAPSHOT,   OP_SNAPSHOT,  OP_SNAPSHOT, OP_RANGE, OP_RANGE,
+		OP_RESIZE,
 	};
 	u64 state = seed * 0x9e3779b97f4a7c15ull + 77;
 	unsigned int i;
@@ -540,6 +542,11 @@ static bool snapshot_delete(struct run *r, const char *name)
 	if (!op_delete(r, key))
 		return false;
 	err = kv_snapshot_delete(r->db, name);
+	/* It has clones. */
+	if (err == KV_E_BUSY) {
+		snprintf(key, sizeof(key), "is-%s", name);
+		return op_put(r, key, 1, 0);
+	}
 	if (err)
 		return excused(r, err) || wrong(r, "snapshot delete", name, err);
 	synced(r);
@@ -547,13 +554,65 @@ static bool snapshot_delete(struct run *r, const char *name)
 	return op_put(r, key, 1, 0);
 }
 
+/* Does its state have a key that speaks of a snapshot that was deleted since? */
+static bool snapshot_outdated(struct run *r, u64 state)
+{
+	const struct oracle_key *k = oracle_above(&r->o, state, "main", "is-", 3, false);
+	kv_snapshot_info info;
+	char name[32];
+
+	for (; k && k->key_len > 3 && !memcmp(k->key, "is-", 3);
+	     k = oracle_above(&r->o, state, "main", k->key, k->key_len, true)) {
+		snprintf(name, sizeof(name), "%.*s", (int)k->key_len - 3, (const char *)k->key + 3);
+		if (kv_snapshot_stat(r->db, name, &info))
+			return true;
+	}
+	return false;
+}
+
+/* Later ones go with it, and so do the keys that speak of them: the two never contradict one another. */
+static bool snapshot_rollback(struct run *r, const char *name)
+{
+	u64 state = strtoull(name, NULL, 10);
+	int err;
+
+	if (snapshot_outdated(r, state))
+		return snapshot_delete(r, name);
+	issue(r);
+	oracle_revert(&r->o, state);
+	err = kv_snapshot_rollback(r->db, name, KV_ROLLBACK_NEWER);
+	return settle(r, err, true, "rollback", name);
+}
+
+/* A tree that OP_TREE writes to, and OP_TREE_DROP drops. */
+static bool snapshot_clone(struct run *r, const struct op *op, const char *snap)
+{
+	char name[16];
+	int err;
+
+	snprintf(name, sizeof(name), "tree%u", op->key % 3);
+	if (oracle_tree_exists(&r->o, r->o.commit, name))
+		return op_tree(r, op);
+	issue(r);
+	oracle_tree_clone(&r->o, name, "main", strtoull(snap, NULL, 10));
+	err = kv_tree_clone(r->db, snap, "main", name);
+	return settle(r, err, true, "clone", name);
+}
+
 static bool op_snapshot(struct run *r, const struct op *op)
 {
 	char name[32] = "";
 
+	if (op->size % 8 == 1) {
+		kv_snapshot_list(r->db, op->key % 2 ? snapshot_first : snapshot_name, name);
+		if (name[0])
+			return snapshot_clone(r, op, name);
+	}
 	if (op->size % 4 < 2)
 		return snapshot_create(r);
 	kv_snapshot_list(r->db, op->size % 4 == 2 ? snapshot_first : snapshot_name, name);
+	if (name[0] && op->key % 2)
+		return snapshot_rollback(r, name);
 	return name[0] ? snapshot_delete(r, name) : snapshot_create(r);
 }
 
@@ -644,6 +703,60 @@ bool workload_snapshots(kv_db *db, const u64 *hash, u64 last, char *why, size_t 
 	return good;
 }
 
+#define BULK 60000u
+
+static const char *const bulk_keys[] = { "bulk0", "bulk1", "bulk2", "bulk3", "bulk4", "bulk5", "bulk6" };
+
+static u32 bulk_nr(const struct run *r)
+{
+	return r->w->geo ? 7 : 4;
+}
+
+static bool bulk_put(struct run *r)
+{
+	u32 i;
+
+	for (i = 0; i < bulk_nr(r); i++)
+		if (!op_stream(r, bulk_keys[i], BULK))
+			return false;
+	return true;
+}
+
+/* Large values come and go, with all steps of their deletion: the end of the volume is free. */
+static bool bulk(struct run *r)
+{
+	u32 i;
+
+	if (!r->w->bulk && !bulk_put(r))
+		return false;
+	for (i = 0; i < bulk_nr(r); i++)
+		if (!op_delete(r, bulk_keys[i]))
+			return false;
+	for (i = 0; i < 8; i++)
+		if (!op_put(r, "base1", value_size(r, 0), 0))
+			return false;
+	return true;
+}
+
+/* As gc: nothing that is stored changes. Later operations need room, so it does not stay short. */
+static bool op_resize(struct run *r, const struct op *op)
+{
+	kv_resize_info info = { .more = 1 };
+	u64 bytes;
+	u32 calls;
+	int err;
+
+	if (op->size % 2 && !bulk(r))
+		return false;
+	err = kv_resize(r->db, 0, 0, &info);
+	bytes = info.min_bytes;
+	for (calls = 0, info.more = !err; !err && info.more && (op->size % 2 || calls < 6u); calls++)
+		err = kv_resize(r->db, bytes, op->size % 4 == 1 ? 0 : 1, &info);
+	if (!err)
+		err = kv_resize(r->db, KV_RESIZE_MOST, 0, NULL);
+	return !err || excused(r, err) || wrong(r, "resize", "volume", err);
+}
+
 static bool op_simple(struct run *r, int err, const char *what)
 {
 	if (err)
@@ -694,6 +807,8 @@ bool run_op(struct run *r, const struct op *op)
 		return op_snapshot(r, op);
 	case OP_RANGE:
 		return op_range(r, op);
+	case OP_RESIZE:
+		return op_resize(r, op);
 	case OP_CRASH:
 		run_drop(r);
 		return run_open(r);
@@ -752,7 +867,7 @@ bool run_create(struct run *r, const struct workload *w, struct sim *sim)
 			return false;
 	}
 	op.key = KEYS - 1;
-	if (!run_op(r, &op))
+	if (!run_op(r, &op) || (w->bulk && !bulk_put(r)))
 		return false;
 	err = kv_close(r->db);
 	r->db = NULL;

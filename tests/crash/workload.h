@@ -33,8 +33,9 @@ enum op_kind {
 	OP_TREE_DROP,
 	OP_CRASH, /* the process dies, the device lives */
 	OP_GC,	  /* some steps of garbage collection */
-	OP_SNAPSHOT, /* create one, or delete the oldest or the newest */
+	OP_SNAPSHOT, /* create one; clone a tree of, delete, or roll back to, the oldest or the newest */
 	OP_RANGE, /* delete a few neighbours at once, or all there is */
+	OP_RESIZE, /* shorter, or some steps on the way there; then as long as it likes again */
 	OP_NR
 };
 
@@ -49,6 +50,7 @@ struct workload {
 	unsigned int geo; /* index into workload_geometries */
 	u64 seed;	  /* random: as given; sequence: 0 */
 	unsigned int nr;
+	bool bulk;	  /* large values are there from the start, for OP_RESIZE */
 	struct op ops[WORKLOAD_OPS_MAX];
 	char text[64]; /* options that repeat it */
 };

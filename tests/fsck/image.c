@@ -420,7 +420,7 @@ static void build_forest(struct build *b)
 	memset(&s, 0, sizeof(s));
 	s.generation = cpu_to_le64(is(b, IMAGE_SNAPSHOT_OLD) ? GEN - 1 : GEN);
 	s.lsn = cpu_to_le64(1);
-	s.reserved[31] = is(b, IMAGE_SNAPSHOT_ROW);
+	s.origin_part = cpu_to_le64(is(b, IMAGE_SNAPSHOT_ROW));
 	if (has_snapshot(b))
 		page_add(b, "Nmonday", 7, 0, &s, sizeof(s));
 	if (b->fault >= IMAGE_RANGE && b->fault <= IMAGE_RANGE_FUTURE)

@@ -41,12 +41,20 @@ volume_bytes=256M
 # Small, so that pages are evicted and checkpoints come often.
 cache=4M
 mnt=$work/mnt
-server=
+server='' device=''
 declare -A vmlinuz modules
 
 tap_cleanup() {
 	umount -l "$mnt" 2> /dev/null || true
 	[ -z "$server" ] || kill -9 "$server" 2> /dev/null || true
+	detach
+}
+
+# attach IMAGE, detach: $device is it as the disk that the kernel has, whose end nobody cuts.
+attach() { device=$(losetup -f --show "$1"); }
+detach() {
+	[ -z "$device" ] || losetup -d "$device" || true
+	device=
 }
 
 py() { python3 "$here/identity.py" "$@"; }
@@ -65,7 +73,7 @@ refuses() {
 	fi
 }
 
-# new IMAGE OPTION...: a volume of fixed size.
+# new IMAGE OPTION...: a volume as long as a disk.
 new() {
 	rm -f "$1"
 	kvs create "$1" --size "$volume_bytes" "${@:2}" && truncate -s "$volume_bytes" "$1"
@@ -114,11 +122,13 @@ by_kvs() {
 	shift 2
 	rm -f "$work/pipe"
 	mkfifo "$work/pipe"
-	kvs apply "$image" "$work/script" "$@" > "$work/pipe" 2> "$work/err" &
+	attach "$image" || return 1
+	kvs apply "$device" "$work/script" "$@" > "$work/pipe" 2> "$work/err" &
 	server=$!
 	say_until "$stop" "$server" < "$work/pipe"
 	wait "$server" || status=$?
 	server=
+	detach
 	ended "$status" "$stop"
 }
 
@@ -126,7 +136,8 @@ by_kvs() {
 by_fuse() {
 	local image=$1 stop=$2 options=$3 status=0 i
 	mkdir -p "$mnt"
-	kvs mount --foreground "$image" "$mnt" -o "$options" 2> "$work/err" &
+	attach "$image" || return 1
+	kvs mount --foreground "$device" "$mnt" -o "$options" 2> "$work/err" &
 	server=$!
 	for ((i = 0; i < 600; i++)); do
 		! mountpoint -q "$mnt" || break
@@ -137,6 +148,7 @@ by_fuse() {
 	umount "$mnt" 2> /dev/null || umount -l "$mnt"
 	wait "$server" || status=$?
 	server=
+	detach
 	[ "$stop" -ne 0 ] || [ ! -s "$work/play.err" ] || {
 		cat "$work/play.err"
 		return 1
@@ -434,7 +446,7 @@ chain() {
 
 # Read-only programs take what the last round left as it is; this writes it home.
 clean_after() {
-	printf 'sync\n' | kvs apply "$1" - && clean "$1"
+	attach "$1" && printf 'sync\n' | kvs apply "$device" - && detach && clean "$1"
 }
 
 # ---- all of it -------------------------------------------------------------------------------------------

@@ -282,6 +282,40 @@ const struct oracle_version *oracle_version(const struct oracle_key *k, uint64_t
 	return &k->versions[i - 1];
 }
 
+void oracle_tree_clone(struct oracle *o, const char *tree, const char *from, uint64_t at)
+{
+	const struct oracle_tree *t = tree_find(o, from);
+	const struct oracle_version *v;
+	uint32_t k;
+
+	oracle_tree_create(o, tree);
+	for (k = 0; t && k < t->nr; k++) {
+		v = oracle_version(t->keys[k], at);
+		if (v)
+			oracle_put(o, tree, t->keys[k]->key, t->keys[k]->key_len, v->value, v->len);
+	}
+}
+
+void oracle_revert(struct oracle *o, uint64_t to)
+{
+	const struct oracle_version *was, *now;
+	struct oracle_tree *t;
+	uint32_t i, k;
+
+	for (i = 0; i < o->nr; i++) {
+		t = o->trees[i];
+		if (tree_alive(t, to) != tree_alive(t, o->commit))
+			tree_turn(t, o->commit);
+		for (k = 0; k < t->nr; k++) {
+			was = oracle_version(t->keys[k], to);
+			now = oracle_version(t->keys[k], o->commit);
+			if (was != now)
+				key_version(t->keys[k], o->commit, was ? was->value : NULL,
+					    was ? was->len : 0);
+		}
+	}
+}
+
 bool oracle_tree_exists(const struct oracle *o, uint64_t at, const char *tree)
 {
 	const struct oracle_tree *t = tree_find(o, tree);

@@ -62,6 +62,10 @@ void oracle_del_range(struct oracle *o, const char *tree, const void *from, size
 		      size_t to_len);
 void oracle_tree_create(struct oracle *o, const char *tree); /* nothing when it is there */
 void oracle_tree_drop(struct oracle *o, const char *tree);
+/* A new tree with what another one had at commit at. */
+void oracle_tree_clone(struct oracle *o, const char *tree, const char *from, uint64_t at);
+/* All is as it was at commit `to` again. */
+void oracle_revert(struct oracle *o, uint64_t to);
 
 bool oracle_tree_exists(const struct oracle *o, uint64_t at, const char *tree);
 /* The value as of commit at, or NULL. A value of no bytes gives a pointer too. */

@@ -5,6 +5,7 @@
  * test_api_ops.c. Trees, cursors and read transactions: test_api_trees.c. Streams and large values:
  * test_api_stream.c. Threads: test_threads.c, test_groups.c.
  */
+#include "format/kvf.h"
 #include "tests/unit/volume.h"
 
 #include <fcntl.h>
@@ -71,7 +72,7 @@ START_TEST(geometry_is_chosen_and_refused)
 	ck_assert_uint_eq(v.st.block_bytes, 4096);
 	ck_assert_uint_ge(v.st.key_max, 1024);
 	ck_assert_uint_le(v.st.inline_max, 512);
-	must(v.st.format_version == 1);
+	must(v.st.format_version == KVF_VERSION);
 	volume_close(&v);
 	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		opt.flags = KV_OPEN_FORCE;
@@ -133,9 +134,16 @@ START_TEST(what_is_no_volume)
 	int fd = mkstemp(path);
 
 	snprintf(missing, sizeof(missing), "%s.none", path);
-	must_be(kv_open(missing, NULL, &db), KV_E_IO);
-	error_names(missing, "No such file");
-	must_be(kv_open("/nonexistent/dir/x", NULL, &db), KV_E_IO);
+	must_be(kv_open(missing, NULL, &db), KV_E_NOTVOLUME);
+	error_names(missing, "no such file");
+	must_be(kv_open("/nonexistent/dir/x", NULL, &db), KV_E_NOTVOLUME);
+	opt.flags = KV_OPEN_CREATE;
+	must_be(kv_open("/nonexistent/dir/x", &opt, &db), KV_E_IO);
+	/* nothing is left of what could not be made */
+	opt.block_bytes = 777;
+	must_be(kv_open(missing, &opt, &db), KV_E_INVALID);
+	must(access(missing, F_OK));
+	opt.block_bytes = 0;
 	must_be(kv_open(path, NULL, &db), KV_E_NOTVOLUME);
 	error_names(path, "empty");
 	pattern(junk, sizeof(junk), 5);
@@ -330,31 +338,34 @@ static void labelled(kv_options *opt)
 	opt->max_bytes = 64 << 20;
 }
 
-START_TEST(stat_and_health) /* row H5 */
+static void healthy(struct volume *v, bool clean)
 {
-	struct volume v;
-	kv_stat_info st, was;
 	kv_health_info h;
+
+	ok(kv_health(v->db, &h));
+	must(h.writable && !h.error && !h.reason[0] && !h.errors_nr);
+	must(clean ? h.clean && !h.replayed : !h.clean && h.replayed >= 1);
+}
+
+/* What counts calls, and what a cursor holds. */
+static void stat_of_changes(struct volume *v)
+{
+	kv_stat_info st, was = v->st;
 	kv_cursor *c;
 	kv_tree *t;
 	char key[16];
 	int i;
 
-	volume_make(&v, _i, labelled);
-	ck_assert_str_eq(v.st.label, "a label of the most bytes: 32 --");
-	must(v.st.uuid[0] == 0x5a && v.st.uuid[15] == 0x5a);
-	must(v.st.max_bytes == 64 << 20 && v.st.trees == 1 && v.st.entries == 0);
-	was = v.st;
-	ok(kv_tree_open(v.db, "t", KV_TREE_CREATE, &t));
+	ok(kv_tree_open(v->db, "t", KV_TREE_CREATE, &t));
 	for (i = 0; i < 100; i++) {
 		snprintf(key, sizeof(key), "%d", i);
-		ok(put(&v, i % 2 ? t : NULL, key, "value"));
+		ok(put(v, i % 2 ? t : NULL, key, "value"));
 	}
-	expect(&v, NULL, "0", "value");
-	ok(del(&v, NULL, "2"));
-	ok(kv_sync(v.db));
-	ok(kv_cursor_open(v.db, NULL, NULL, &c));
-	ok(kv_stat(v.db, &st));
+	expect(v, NULL, "0", "value");
+	ok(del(v, NULL, "2"));
+	ok(kv_sync(v->db));
+	ok(kv_cursor_open(v->db, NULL, NULL, &c));
+	ok(kv_stat(v->db, &st));
 	must(st.trees == 2 && st.entries == 99 && st.readers == 1);
 	must(st.reader_generation > 0 && st.reader_generation <= st.generation + 1);
 	must(st.puts == 100 && st.gets == 1 && st.dels == 1 && st.commits >= 102);
@@ -363,33 +374,49 @@ START_TEST(stat_and_health) /* row H5 */
 	must(st.dirty_bytes > 0 && st.cache_used_bytes >= st.dirty_bytes);
 	must(st.cache_bytes == 64 << 20);
 	/* what changes and is written out stays for the cursor, and goes with it */
-	ok(put(&v, NULL, "0", "another value"));
-	ok(kv_checkpoint(v.db));
-	ok(kv_stat(v.db, &st));
+	ok(put(v, NULL, "0", "another value"));
+	ok(kv_checkpoint(v->db));
+	ok(kv_stat(v->db, &st));
 	must(st.reader_bytes > 0 && st.readers == 1);
 	kv_cursor_close(c);
-	ok(kv_stat(v.db, &st));
+	ok(kv_stat(v->db, &st));
 	must(!st.reader_bytes && !st.reader_generation && !st.readers);
-	ok(put(&v, NULL, "0", "value"));
-	ok(kv_checkpoint(v.db));
-	was = st;
-	ok(kv_stat(v.db, &st));
-	must(st.readers == 0 && st.checkpoints > was.checkpoints && st.generation > was.generation);
-	must(st.replay_lsn > was.replay_lsn && st.tree_bytes > 0);
-	must(st.segments_free + st.segments_log + st.segments_tree <= st.segments);
-	must(st.volume_bytes >= st.segments * st.segment_bytes);
-	if (!v.dev)
-		must(st.allocated_bytes > 0);
-	ok(kv_health(v.db, &h));
-	must(h.writable && !h.error && !h.reason[0] && h.clean && !h.replayed && !h.errors_nr);
+}
+
+static void stat_of_checkpoint(struct volume *v, kv_stat_info *st)
+{
+	kv_stat_info was;
+
+	ok(kv_stat(v->db, &was));
+	ok(put(v, NULL, "0", "value"));
+	ok(kv_checkpoint(v->db));
+	ok(kv_stat(v->db, st));
+	must(st->readers == 0 && st->checkpoints > was.checkpoints && st->generation > was.generation);
+	must(st->replay_lsn > was.replay_lsn && st->tree_bytes > 0);
+	must(st->segments_free + st->segments_log + st->segments_tree <= st->segments);
+	must(st->volume_bytes >= st->segments * st->segment_bytes);
+	if (!v->dev)
+		must(st->allocated_bytes > 0);
+}
+
+START_TEST(stat_and_health) /* row H5 */
+{
+	struct volume v;
+	kv_stat_info st;
+
+	volume_make(&v, _i, labelled);
+	ck_assert_str_eq(v.st.label, "a label of the most bytes: 32 --");
+	must(v.st.uuid[0] == 0x5a && v.st.uuid[15] == 0x5a);
+	must(v.st.max_bytes == 64 << 20 && v.st.trees == 1 && v.st.entries == 0);
+	stat_of_changes(&v);
+	stat_of_checkpoint(&v, &st);
+	healthy(&v, true);
 	ok(put(&v, NULL, "x", "y"));
 	volume_crash(&v);
-	ok(kv_health(v.db, &h));
-	must(h.writable && !h.clean && h.replayed >= 1);
+	healthy(&v, false);
 	must(v.st.incarnation > st.incarnation);
 	volume_reopen(&v);
-	ok(kv_health(v.db, &h));
-	must(h.clean && !h.replayed);
+	healthy(&v, true);
 	ck_assert_str_eq(v.st.label, "a label of the most bytes: 32 --");
 	/* a reader, which does not need the segment table, tells the same of the space */
 	st = v.st;

@@ -273,8 +273,9 @@ END_TEST
 	x(magic, 0, super_magic, s->magic[1] = 'k') \
 	x(sum, 0, super_sum, s->generation = cpu_to_le64(5)) \
 	x(size, 1, super_size, s->size = cpu_to_le32(513)) \
-	x(version, 1, super_version, s->version = cpu_to_le32(2)) \
-	x(version_0, 1, super_fields, s->version = cpu_to_le32(0)) \
+	x(version, 1, super_version, s->version = cpu_to_le32(KVF_VERSION + 1)) \
+	x(version_1, 1, super_version, s->version = cpu_to_le32(KVF_VERSION - 1)) \
+	x(version_0, 1, super_version, s->version = cpu_to_le32(0)) \
 	x(incompat, 1, super_incompat, s->incompat = cpu_to_le64(1ull << 40)) \
 	x(block, 1, super_geometry, s->block_shift = 13) \
 	x(segment, 1, super_geometry, s->segment_shift = 11) \

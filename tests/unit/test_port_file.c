@@ -344,7 +344,7 @@ START_TEST(what_cannot_be_opened)
 	struct kvp_dev *d;
 	char name[128];
 
-	ck_assert_int_eq(kvp_file_open(&d, path, KVP_OPEN_WRITE), -KVE_io_system);
+	ck_assert_int_eq(kvp_file_open(&d, path, KVP_OPEN_WRITE), -KVE_no_file);
 	ck_assert_ptr_nonnull(strstr(kvp_error_text(), path));
 	ck_assert_int_eq(kvp_file_open(&d, path, KVP_OPEN_CREATE), -KVE_invalid);
 	ck_assert_int_eq(access(path, F_OK), -1);

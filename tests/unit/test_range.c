@@ -6,9 +6,7 @@
 #include <pthread.h>
 
 #include "format/kvf.h"
-#include "tests/crash/judge.h"
-#include "tests/unit/suite.h"
-#include "tests/unit/volume.h"
+#include "tests/unit/judged.h"
 
 #define KEYS 1500u
 #define VALUE_MAX 300000u
@@ -155,14 +153,6 @@ static void verify(struct volume *v, const struct content *c)
 	must(listed == n);
 }
 
-static void fsck(struct volume *v)
-{
-	char why[512];
-
-	if (v->dev && judge_fsck(volume_bytes(v), v->dev->size, why, sizeof(why)))
-		ck_abort_msg("kvs-fsck: %s", why);
-}
-
 /* Steps come with changes alone, and so what is pending stays so until then. */
 static void no_thread(kv_options *opt)
 {
@@ -202,7 +192,7 @@ START_TEST(nobody_sees_it)
 	volume_crash(&v);
 	verify(&v, &c);
 	volume_close(&v);
-	fsck(&v);
+	judged(&v);
 	v.opt.flags |= KV_OPEN_READONLY;
 	volume_open(&v);
 	verify(&v, &c);
@@ -215,10 +205,7 @@ START_TEST(nobody_sees_it)
 	verify(&v, &c);
 	unset_range(&v, &c, 0, KEYS, 0);
 	verify(&v, &c);
-	volume_close(&v);
-	fsck(&v);
-	volume_open(&v);
-	volume_end(&v);
+	judged_end(&v);
 }
 END_TEST
 
@@ -274,9 +261,7 @@ START_TEST(new_ones_are_seen)
 	verify(&v, &c);
 	volume_crash(&v);
 	verify(&v, &c);
-	volume_close(&v);
-	fsck(&v);
-	volume_open(&v);
+	judged_reopen(&v);
 	work_off(&v);
 	verify(&v, &c);
 	volume_end(&v);
@@ -432,10 +417,82 @@ START_TEST(space_comes_back)
 		must(end.tree_bytes < full.tree_bytes / 2);
 	must(count(&v, NULL) == 1);
 	verify_gets(&v, NULL, &c);
+	judged_end(&v);
+}
+END_TEST
+
+/* A step deletes chunks of many values: there are not as many steps as values. */
+START_TEST(many_large_values)
+{
+	kv_stat_info empty, full, st;
+	struct volume v;
+	kv_batch *b;
+	char key[32];
+	uint8_t *value;
+	uint32_t i, steps;
+
+	volume_make(&v, _i, no_thread);
+	value = calloc(1, v.st.chunk_bytes + 100);
+	ok(put(&v, NULL, "a", "b"));
+	ok(kv_checkpoint(v.db));
+	ok(kv_stat(v.db, &empty));
+	ok(kv_batch_new(v.db, &b));
+	for (i = 0; i < 48; i++) {
+		size_t len = key_make(key, i);
+
+		ok(kv_put(v.db, NULL, key, len, value, v.st.chunk_bytes + 100, 0));
+		ok(kv_batch_del(b, NULL, key, len));
+	}
+	ok(kv_stat(v.db, &full));
+	must(full.live_bytes > empty.live_bytes);
+	ok(kv_batch_commit(b, 0));
+	for (steps = 0; steps < 6; steps++)
+		ok(put(&v, NULL, "a", "b"));
+	ok(kv_stat(v.db, &st));
+	must(st.live_bytes == empty.live_bytes);
+	kv_batch_free(b);
+	free(value);
+	judged_end(&v);
+}
+END_TEST
+
+/* A leaf that cannot be read: its range hides what may be there, and the next opening goes on. */
+START_TEST(damage_leaves_it_pending)
+{
+	struct kvp_fault fault = { .kinds = 0 };
+	static struct content c;
+	struct kvp_dev *dev;
+	struct volume v;
+	kv_tree *other;
+	uint32_t i;
+
+	memset(&c, 0, sizeof(c));
+	volume_make(&v, _i, no_thread);
+	v.opt.log = volume_silent;
+	fill(&v, &c);
 	volume_close(&v);
-	fsck(&v);
-	volume_open(&v);
-	volume_end(&v);
+	must(!kvp_fault_open(&dev, v.dev, &fault));
+	ok(kve_open_dev(dev, &v.opt, &v.db));
+	ok(kv_tree_open(v.db, "other", KV_TREE_CREATE, &other));
+	ok(put(&v, other, "a", "b"));
+	unset_range(&v, &c, 100, KEYS - 100, 0);
+	fault = (struct kvp_fault){ .kinds = KVP_FAULT_READ, .error = -KVE_io_read, .nth = 1,
+				    .persistent = true };
+	ok(put(&v, other, "a", "b"));
+	must(fault.failed);
+	fault.nth = 0;
+	for (i = 0; i < 100; i++)
+		ok(put(&v, other, "a", "b"));
+	must_be(kv_snapshot_create(v.db, "s"), KV_E_BUSY);
+	error_names("range delete", "kvs-fsck");
+	verify(&v, &c);
+	judged_reopen(&v);
+	verify(&v, &c);
+	/* It waits for the work, and gets on with it. */
+	ok(kv_snapshot_create(v.db, "s"));
+	verify(&v, &c);
+	ok(kv_snapshot_delete(v.db, "s"));
+	judged_end(&v);
 }
 END_TEST
 
@@ -471,10 +528,7 @@ START_TEST(many_at_once)
 	verify(&v, &c);
 	work_off(&v);
 	verify(&v, &c);
-	volume_close(&v);
-	fsck(&v);
-	volume_open(&v);
-	volume_end(&v);
+	judged_end(&v);
 }
 END_TEST
 
@@ -640,10 +694,7 @@ START_TEST(checkpoints_in_the_middle)
 		must(count(&v, NULL) == 2 * turn);
 		verify_scan(&v, NULL, &c);
 	}
-	volume_close(&v);
-	fsck(&v);
-	volume_open(&v);
-	volume_end(&v);
+	judged_end(&v);
 }
 END_TEST
 
@@ -703,17 +754,19 @@ int main(void)
 	TCase *t = tcase_create("range");
 
 	tcase_set_timeout(t, 120);
-	tcase_add_loop_test(t, beside_readers, 0, WORLDS);
-	tcase_add_loop_test(t, checkpoints_in_the_middle, 0, WORLDS);
-	tcase_add_loop_test(t, full_volume_has_room_again, FILE_DEFAULT, WORLDS);
+	tcase_add_loop_test(t, beside_readers, RACE_FIRST, RACE_END);
+	tcase_add_loop_test(t, checkpoints_in_the_middle, RACE_FIRST, RACE_END);
+	tcase_add_loop_test(t, full_volume_has_room_again, FILE_DEFAULT, RACE_END);
 	if (!SUITE_THREADS_ONLY) {
-		tcase_add_loop_test(t, nobody_sees_it, 0, WORLDS);
-		tcase_add_loop_test(t, new_ones_are_seen, 0, WORLDS);
-		tcase_add_loop_test(t, older_states_keep_it, 0, WORLDS);
-		tcase_add_loop_test(t, cost_does_not_depend_on_size, 0, WORLDS);
-		tcase_add_loop_test(t, space_comes_back, 0, WORLDS);
-		tcase_add_loop_test(t, many_at_once, 0, WORLDS);
-		tcase_add_loop_test(t, misuse, 0, WORLDS);
+		tcase_add_loop_test(t, nobody_sees_it, 0, worlds());
+		tcase_add_loop_test(t, new_ones_are_seen, 0, worlds());
+		tcase_add_loop_test(t, older_states_keep_it, 0, worlds());
+		tcase_add_loop_test(t, cost_does_not_depend_on_size, 0, worlds());
+		tcase_add_loop_test(t, space_comes_back, 0, worlds());
+		tcase_add_loop_test(t, many_large_values, 0, worlds());
+		tcase_add_loop_test(t, damage_leaves_it_pending, 0, FILE_DEFAULT);
+		tcase_add_loop_test(t, many_at_once, 0, worlds());
+		tcase_add_loop_test(t, misuse, 0, worlds());
 		tcase_add_test(t, cursor_is_of_the_freeze);
 	}
 	suite_add_tcase(s, t);

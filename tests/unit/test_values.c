@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * test_values.c - the cache of separated values: what it takes for the same value, long values, what stays
- * when everything is looked at once, giving memory back, readers beside inserts and evictions, and the
- * memory of a whole volume.
+ * when everything is looked at once, giving memory back, what cursors look at where it stands, readers beside
+ * inserts and evictions, and the memory of a whole volume.
  *
  * All but the last work on the cache itself, with refs made up: bytes follow from the ref, so whatever a
- * hit returns can be judged. Meant for -fsanitize=thread as well. Row M2, planted bug values-no-validation.
+ * hit returns can be judged. Meant for -fsanitize=thread as well. Row M2, planted bugs values-no-validation,
+ * values-pin-ignored.
  */
 #include "tests/unit/volume.h"
 
@@ -70,6 +71,20 @@ static bool look(kv_db *db, uint32_t n, uint32_t len)
 	return true;
 }
 
+/* The same where it stands. */
+static const void *look_pinned(kv_db *db, uint32_t n, uint32_t len, uint32_t *pin)
+{
+	struct kvf_value_ref ref = ref_of(n, len);
+	const void *got = kve_values_pin(db, &ref, pin);
+	uint8_t want[LEN_MAX];
+
+	if (!got)
+		return NULL;
+	bytes_of(n, len, want);
+	must(!memcmp(got, want, len));
+	return got;
+}
+
 static uint32_t count_in(kv_db *db, uint32_t from, uint32_t to, uint32_t len)
 {
 	uint32_t n, found = 0;
@@ -88,6 +103,8 @@ static void cache_1m(kv_options *opt)
 {
 	opt->cache_bytes = 1u << 20;
 }
+
+#define VALUES 3000u /* several times what 1 MiB holds */
 
 /* ---- one thread ---------------------------------------------------------------------------------- */
 
@@ -179,6 +196,79 @@ START_TEST(hot_ones_give_way)
 }
 END_TEST
 
+/* What is pinned stays as it is, whatever comes after it, and its memory is given back later. */
+START_TEST(pinned_ones_stay)
+{
+	uint32_t n, pin = 0, other = 0, len = 1000;
+	uint8_t want[1000];
+	const void *at;
+	struct volume v;
+	uint64_t empty;
+
+	volume_make(&v, MEM_DEFAULT, cache_1m);
+	kve_values_shrink(v.db, ~0ull);
+	insert(v.db, 1, len, true);
+	kve_values_shrink(v.db, ~0ull);
+	empty = v.db->values.bytes;
+	insert(v.db, 1, len, true);
+	insert(v.db, 2, 9000, true);
+	must(!look_pinned(v.db, 2, 9000, &pin)); /* in pieces */
+	must(!look_pinned(v.db, 3, len, &pin));
+	at = look_pinned(v.db, 1, len, &pin);
+	must(at && look_pinned(v.db, 1, len, &pin) == at && look_pinned(v.db, 1, len, &other) == at);
+	kve_values_unpin(v.db, &other);
+	bytes_of(1, len, want);
+	for (n = 10; n < 10 + VALUES; n++) {
+		insert(v.db, n, len, true);
+		must(!memcmp(at, want, len));
+		if (n % 500 == 0)
+			kve_values_shrink(v.db, ~0ull);
+	}
+	must(v.db->values.held && v.db->values.bytes <= v.db->cache_bytes);
+	kve_values_unpin(v.db, &pin);
+	kve_values_shrink(v.db, ~0ull);
+	must(!v.db->values.held);
+	ck_assert_uint_eq(v.db->values.bytes, empty);
+	volume_end(&v);
+}
+END_TEST
+
+/* The same through a cursor: what it handed out stays until it moves. */
+START_TEST(a_cursor_keeps_its_value)
+{
+	const void *at, *again;
+	uint8_t value[1000];
+	struct volume v;
+	kv_cursor *c;
+	uint32_t n;
+	size_t len;
+
+	volume_make(&v, MEM_DEFAULT, cache_1m);
+	for (n = 0; n < 300; n++) {
+		bytes_of(n, sizeof(value), value);
+		ok(kv_put(v.db, NULL, &n, sizeof(n), value, sizeof(value), 0));
+	}
+	ok(kv_cursor_open(v.db, NULL, NULL, &c));
+	for (n = 7; n < 300; n += 60) {
+		bytes_of(n, sizeof(value), value);
+		ok(kv_cursor_seek(c, &n, sizeof(n)));
+		ok(kv_cursor_value(c, &at, &len));
+		must(len == sizeof(value) && !memcmp(at, value, len));
+		kve_values_shrink(v.db, ~0ull);
+		count_in(v.db, 0, 10, 1000);
+		for (uint32_t i = 10; i < 2000; i++)
+			insert(v.db, i, 1000, true);
+		must(!memcmp(at, value, len));
+		ok(kv_cursor_value(c, &again, &len));
+		must(len == sizeof(value) && !memcmp(at, value, len) && !memcmp(again, value, len));
+	}
+	kv_cursor_close(c);
+	kve_values_shrink(v.db, ~0ull);
+	must(!v.db->values.held);
+	volume_end(&v);
+}
+END_TEST
+
 /* No memory: then nothing is kept, and nothing breaks. */
 START_TEST(works_without_memory)
 {
@@ -202,8 +292,6 @@ END_TEST
 
 /* ---- many threads ---------------------------------------------------------------------------------- */
 
-#define VALUES 3000u /* several times what 1 MiB holds */
-
 struct world {
 	struct volume v;
 	uint32_t steps;
@@ -219,19 +307,20 @@ static void *reader(void *arg)
 {
 	struct world *w = arg;
 	uint64_t hits = 0, misses = 0;
-	uint32_t i, n, seed = (uint32_t)(uintptr_t)&i;
+	uint32_t i, n, pin = 0, seed = (uint32_t)(uintptr_t)&i;
 
 	for (i = 0; i < w->steps; i++) {
 		seed = seed * 1664525 + 1013904223;
 		/* Some of them more often, so that there are hot ones. */
 		n = (seed >> 8) % (i % 2 ? VALUES : VALUES / 16);
-		if (look(w->v.db, n, len_of(n))) {
+		if (i % 4 ? look(w->v.db, n, len_of(n)) : !!look_pinned(w->v.db, n, len_of(n), &pin)) {
 			hits++;
 		} else {
 			misses++;
 			insert(w->v.db, n, len_of(n), i % 16 != 0);
 		}
 	}
+	kve_values_unpin(w->v.db, &pin);
 	__atomic_add_fetch(&w->hits, hits, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&w->misses, misses, __ATOMIC_RELAXED);
 	return NULL;
@@ -347,6 +436,45 @@ START_TEST(memory_is_bounded)
 }
 END_TEST
 
+static void cache_64m(kv_options *opt)
+{
+	opt->cache_bytes = 64u << 20;
+}
+
+#define LIVE 10000u /* of 1000 bytes */
+
+/*
+ * All that is alive fits six times, and stays however often it is overwritten, and moved by GC: the dead
+ * are not in its way.
+ */
+START_TEST(overwritten_ones_make_room)
+{
+	uint32_t n, rounds = SLOW ? 8 : 20;
+	uint8_t value[1000], got[1000];
+	kv_stat_info before, after;
+	uint64_t rnd = 5;
+	struct volume v;
+	size_t len;
+
+	volume_make(&v, FILE_DEFAULT, cache_64m);
+	for (n = 0; n < LIVE * rounds; n++) {
+		uint32_t key = n < LIVE ? n : volume_chance(&rnd, LIVE);
+
+		bytes_of(n, sizeof(value), value);
+		ok(kv_put(v.db, NULL, &key, sizeof(key), value, sizeof(value), 0));
+		key = volume_chance(&rnd, n < LIVE ? n + 1 : LIVE);
+		ok(kv_get_into(v.db, NULL, &key, sizeof(key), got, sizeof(got), &len));
+	}
+	ok(kv_stat(v.db, &before));
+	for (n = 0; n < LIVE; n++)
+		ok(kv_get_into(v.db, NULL, &n, sizeof(n), got, sizeof(got), &len));
+	ok(kv_stat(v.db, &after));
+	/* GC reads, too, but seldom more at once. */
+	must(after.device_reads - before.device_reads < LIVE / 100);
+	volume_end(&v);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("values");
@@ -356,7 +484,10 @@ static Suite *suite(void)
 	tcase_add_test(t, only_the_same);
 	tcase_add_loop_test(t, a_pass_pushes_nothing_out, 0, 2);
 	tcase_add_test(t, hot_ones_give_way);
+	tcase_add_test(t, pinned_ones_stay);
+	tcase_add_test(t, a_cursor_keeps_its_value);
 	tcase_add_test(t, works_without_memory);
+	tcase_add_test(t, overwritten_ones_make_room);
 	tcase_add_test(t, readers_beside_eviction);
 	tcase_add_loop_test(t, memory_is_bounded, 0, 2);
 	suite_add_tcase(s, t);

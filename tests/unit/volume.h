@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * volume.h - a volume for tests of the public API: in memory and in real files, with the default and
- * with the tiny geometry. Loop tests run over WORLDS.
+ * with the tiny geometry. Loop tests run over WORLDS; on a loop device for those that ask for it.
  *
  * A device in memory keeps its bytes over closing: volume_reopen() is the same in all worlds. When a
  * test ends, nothing of what the engine had allocated may be left.
@@ -10,6 +10,7 @@
 #define TESTS_UNIT_VOLUME_H
 
 #include "engine/user/kve_test.h"
+#include "tests/unit/loop.h"
 #include "tests/unit/suite.h"
 
 #include <stdio.h>
@@ -33,13 +34,30 @@
 	} while (0)
 #define ok(call) must_be(call, KV_OK)
 
-enum { MEM_DEFAULT, MEM_TINY, FILE_DEFAULT, FILE_TINY, WORLDS };
+/* A device is as long as max_bytes says. */
+enum { MEM_DEFAULT, MEM_TINY, FILE_DEFAULT, FILE_TINY, WORLDS, DEVICE_DEFAULT = WORLDS };
+/* Of loops over threads: ThreadSanitizer sees in two worlds what it sees in four, in half the time. */
+#define RACE_FIRST (SUITE_THREADS_ONLY ? MEM_TINY : MEM_DEFAULT)
+#define RACE_END (SUITE_THREADS_ONLY ? FILE_TINY : worlds())
 #define MEM_BYTES_MAX (1ull << 30)
+
+/* For loops that are long: KV_TEST_QUICK=1 leaves out the world with the most calls, and the slowest. */
+static inline int worlds(void)
+{
+	return getenv("KV_TEST_QUICK") ? FILE_TINY : WORLDS;
+}
+
+/* Where a loop may be shorter: each of its steps takes a file many times longer. */
+static inline uint32_t in_world(int world, uint32_t steps)
+{
+	return world >= FILE_DEFAULT ? steps / 3 : steps;
+}
 
 struct volume {
 	int world;
 	kv_options opt;
-	char path[64];	      /* file */
+	char path[64];	      /* file, device */
+	int loop;	      /* device: holds it */
 	struct kvp_dev *dev;  /* memory */
 	struct kvp_dev_ops kept;
 	const struct kvp_dev_ops *own;
@@ -87,6 +105,12 @@ static inline void volume_make(struct volume *v, int world, void (*tweak)(kv_opt
 		v->kept.close = device_stays;
 		v->dev->ops = &v->kept;
 		ok(kve_create_dev(v->dev, &v->opt));
+	} else if (world == DEVICE_DEFAULT) {
+		v->loop = loop_make(v->opt.max_bytes, v->path);
+		if (v->loop < 0)
+			ck_abort_msg("no loop device: %s", strerror(errno));
+		v->opt.max_bytes = 0;
+		ok(kv_create(v->path, &v->opt));
 	} else {
 		strcpy(v->path, "/tmp/kvs-api.XXXXXX");
 		fd = mkstemp(v->path);
@@ -151,6 +175,8 @@ static inline void volume_end(struct volume *v)
 	if (v->dev) {
 		v->dev->ops = v->own;
 		kvp_dev_close(v->dev);
+	} else if (v->loop) {
+		close(v->loop);
 	} else {
 		unlink(v->path);
 	}
