@@ -202,6 +202,50 @@ static double number(const char *text, double min, double max, const char *optio
 	return v;
 }
 
+/* One option, and its argument in optarg. */
+static void take(struct job *job, int c)
+{
+	switch (c) {
+	case 'e':
+		each_name(job, optarg, add_engine);
+		break;
+	case 'w':
+		each_name(job, optarg, add_workload);
+		break;
+	case 'r':
+		job->table.rounds = (unsigned int)number(optarg, 1, ROUNDS_MAX, "--rounds");
+		break;
+	case 'c':
+		job->csv = optarg;
+		break;
+	case 'g':
+		job->svg = optarg;
+		break;
+	case 'n':
+		job->no_floors = true;
+		break;
+	case 'd':
+		if ((size_t)snprintf(job->dir, sizeof(job->dir), "%s", optarg) >= sizeof(job->dir))
+			fail("--dir: the path is too long");
+		break;
+	case 's':
+		job->table.scale = number(optarg, 0.0001, 1000, "--scale");
+		break;
+	case 'm':
+		job->cache_bytes = (size_t)(number(optarg, 8, 1 << 20, "--cache-mb") * 1048576);
+		break;
+	case 'l':
+		list();
+		exit(0);
+	case 'h':
+		usage(stdout);
+		exit(0);
+	default:
+		usage(stderr);
+		exit(2);
+	}
+}
+
 static void parse(struct job *job, int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -220,48 +264,8 @@ static void parse(struct job *job, int argc, char **argv)
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-		switch (c) {
-		case 'e':
-			each_name(job, optarg, add_engine);
-			break;
-		case 'w':
-			each_name(job, optarg, add_workload);
-			break;
-		case 'r':
-			job->table.rounds = (unsigned int)number(optarg, 1, ROUNDS_MAX, "--rounds");
-			break;
-		case 'c':
-			job->csv = optarg;
-			break;
-		case 'g':
-			job->svg = optarg;
-			break;
-		case 'n':
-			job->no_floors = true;
-			break;
-		case 'd':
-			if ((size_t)snprintf(job->dir, sizeof(job->dir), "%s", optarg) >=
-			    sizeof(job->dir))
-				fail("--dir: the path is too long");
-			break;
-		case 's':
-			job->table.scale = number(optarg, 0.0001, 1000, "--scale");
-			break;
-		case 'm':
-			job->cache_bytes = (size_t)(number(optarg, 8, 1 << 20, "--cache-mb") * 1048576);
-			break;
-		case 'l':
-			list();
-			exit(0);
-		case 'h':
-			usage(stdout);
-			exit(0);
-		default:
-			usage(stderr);
-			exit(2);
-		}
-	}
+	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1)
+		take(job, c);
 	if (job->svg && !bench_can_draw())
 		fail("--svg needs gnuplot; install gnuplot-nox");
 	if (optind < argc)
