@@ -270,6 +270,68 @@ START_TEST(shorter_and_longer)
 }
 END_TEST
 
+/* Leaves below an inner page. */
+#define LEAVES_KEYS 100u
+
+static void leaves_make(struct volume *v, uint32_t tree)
+{
+	uint8_t value[100];
+	char name[32], key[32];
+	kv_tree *t;
+	uint32_t i;
+
+	sprintf(name, "tree-%u", tree);
+	ok(kv_tree_open(v->db, name, KV_TREE_CREATE, &t));
+	for (i = 0; i < LEAVES_KEYS; i++) {
+		fill_value(value, sizeof(value), tree + i);
+		ok(kv_put(v->db, t, key, key_make(key, i), value, sizeof(value), 0));
+	}
+}
+
+static void leaves_verify(struct volume *v, uint32_t tree)
+{
+	uint8_t want[100], got[100];
+	char name[32], key[32];
+	kv_tree *t;
+	size_t len;
+	uint32_t i;
+
+	sprintf(name, "tree-%u", tree);
+	ok(kv_tree_open(v->db, name, 0, &t));
+	for (i = 0; i < LEAVES_KEYS; i++) {
+		fill_value(want, sizeof(want), tree + i);
+		ok(kv_get_into(v->db, t, key, key_make(key, i), got, sizeof(got), &len));
+		must(len == sizeof(want) && !memcmp(got, want, len));
+	}
+}
+
+/*
+ * Trees that nobody changes any more, written while the volume grew: of some an inner page has its first copy
+ * where it may stay, with the leaves below, and only the second in what goes.
+ */
+START_TEST(second_copies_are_in_the_way)
+{
+	struct content c = { .rnd = 12, .inline_share = 0 };
+	struct volume v;
+	uint32_t tree, i;
+
+	volume_make(&v, _i, quiet_small);
+	for (tree = 0; tree < 20; tree++) {
+		leaves_make(&v, tree);
+		ok(kv_checkpoint(v.db));
+		for (i = 0; i < KEYS / 20; i++)
+			set(&v, &c, tree * (KEYS / 20) + i);
+	}
+	for (i = 0; i < KEYS; i++)
+		unset(&v, &c, i);
+	resize_to(&v, minimum(&v), 0);
+	proof(&v, &c);
+	for (tree = 0; tree < 20; tree++)
+		leaves_verify(&v, tree);
+	volume_end(&v);
+}
+END_TEST
+
 /* What is in the way has a name; when it is gone the same call succeeds. */
 START_TEST(a_reader_is_in_the_way)
 {
@@ -646,6 +708,7 @@ int main(void)
 		add(s, "cut", the_end_is_cut, FILE_TINY);
 		add(s, "pack", a_pack_half_way_is_no_limit, FILE_DEFAULT);
 		add(s, "both", shorter_and_longer, worlds());
+		add(s, "copies", second_copies_are_in_the_way, FILE_TINY);
 		add(s, "obstacle", a_reader_is_in_the_way, FILE_TINY);
 		add(s, "half", half_way, worlds());
 		add(s, "snapshots", snapshots_are_in_the_way, FILE_TINY);
