@@ -69,9 +69,10 @@ install_packages() {
 	[ ${#missing[@]} -eq 0 ] || install "${missing[@]}"
 }
 
-# installed_headers PATTERN, offered_headers PATTERN: the newest release, or nothing.
+# installed_headers PATTERN, offered_headers PATTERN: the newest release, or nothing. Where no package has
+# such a name dpkg-query fails.
 installed_headers() {
-	dpkg-query -W -f='${db:Status-Status} ${Package}\n' 'linux-headers-*' 2> /dev/null |
+	{ dpkg-query -W -f='${db:Status-Status} ${Package}\n' 'linux-headers-*' 2> /dev/null || true; } |
 		sed -nE "s/^installed linux-headers-($1)\$/\\1/p" | sort -V | tail -n 1
 }
 
