@@ -459,20 +459,20 @@ int kve_page_load(struct kv_db *db, struct kv_tree *tree, const struct kvf_ref *
 	return 0;
 }
 
-static int want_verify(struct kv_db *db, struct kv_tree *tree, struct kve_page_want *w)
+static int want_verify(struct kv_db *db, struct kve_page_want *w)
 {
 	const struct kvf_ref *ref = &w->need.ref;
-	int err = copy_verify(db, kve_page_owner(tree, ref), ref, w->need.level, le64_to_cpu(ref->block0),
+	int err = copy_verify(db, kve_page_owner(w->tree, ref), ref, w->need.level, le64_to_cpu(ref->block0),
 			      w->frame->page);
 
 	if (err)
 		return err;
 	kvp_add(&db->cache.misses, 1u);
 	kve_node_unpack(w->frame->page, db->geo.frame, ref_bytes(db, ref));
-	return frame_adopt(db, tree, ref, w->frame);
+	return frame_adopt(db, w->tree, ref, w->frame);
 }
 
-u32 kve_pages_load(struct kv_db *db, struct kv_tree *tree, struct kve_page_want *w, struct kvp_io *ios, u32 n)
+u32 kve_pages_load(struct kv_db *db, struct kve_page_want *w, struct kvp_io *ios, u32 n)
 {
 	u64 segments = kvp_load(&db->dev->size) >> db->geo.segment_shift;
 	const struct kvf_ref *ref;
@@ -492,7 +492,7 @@ u32 kve_pages_load(struct kv_db *db, struct kv_tree *tree, struct kve_page_want 
 	for (i = 0, nr = 0; i < n; i++) {
 		if (!w[i].frame)
 			continue;
-		if (ios[nr++].result || want_verify(db, tree, &w[i])) {
+		if (ios[nr++].result || want_verify(db, &w[i])) {
 			kve_frame_free(db, w[i].frame);
 			w[i].frame = NULL;
 		} else {

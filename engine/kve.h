@@ -679,6 +679,7 @@ struct kve_need {
 };
 /* One of many. */
 struct kve_page_want {
+	struct kv_tree *tree;
 	struct kve_need need;
 	struct kve_frame *frame; /* NULL: could not be read */
 	const void *key;	 /* that leads there */
@@ -688,8 +689,7 @@ struct kve_page_want {
  * Read and verify many pages at once, ios: n of them for use. Returns how many are good. Of the others the
  * one by one reading says what is wrong; it knows second copies, too. No lock held.
  */
-u32 kve_pages_load(struct kv_db *db, struct kv_tree *tree, struct kve_page_want *w, struct kvp_io *ios,
-		   u32 n);
+u32 kve_pages_load(struct kv_db *db, struct kve_page_want *w, struct kvp_io *ios, u32 n);
 /* Same, into a caller's frame-sized buffer. */
 int kve_page_read(struct kv_db *db, u32 tree, const char *name, const struct kvf_ref *ref, int level,
 		  void *buf);
@@ -841,13 +841,18 @@ struct kve_scan_record {
 	const u8 *key, *payload;
 	u32 segment, gen, offset;
 	bool poison; /* header right, payload damaged */
+	bool elsewhere; /* not whole at home */
 };
-/* patches: blocks that are not at home as the log needs them go to db->patches. */
-int kve_scan_open(struct kv_db *db, const struct kvf_super *sb, bool patches, struct kve_scan **out);
+/*
+ * From a record on; attested: LSN that is known to be durable. patches: blocks that are not at home as the
+ * log needs them go to db->patches.
+ */
+int kve_scan_open(struct kv_db *db, const struct kve_logpos *from, u64 attested, bool patches,
+		  struct kve_scan **out);
 /* 0, -KVE_end at the end of the log, or an error. until: LSN to stop before, 0: none. */
 int kve_scan_next(struct kve_scan *sc, u64 until, struct kve_scan_record *out);
-void kve_scan_pos(struct kve_scan *sc, struct kve_logpos *pos);
-u64 kve_scan_attested(struct kve_scan *sc);
+void kve_scan_pos(const struct kve_scan *sc, struct kve_logpos *pos);
+u64 kve_scan_attested(const struct kve_scan *sc);
 /* After the end: valid records beyond it may attest that it is not the end. */
 int kve_scan_beyond(struct kve_scan *sc);
 int kve_scan_patches(struct kve_scan *sc, u32 end);

@@ -166,13 +166,23 @@ static inline bool kve_op_frees(const struct kve_op *op)
 }
 
 /*
- * The leaves of operations on the tree, pinned, side by side, for some from the first on, as far as all is in
- * memory. Returns how many were not pinned before. Writer lock closed.
+ * The leaves of the first operations, pinned: those in memory are looked for side by side, the pages that
+ * the others lack are read together. Some may get none. Returns how many were not pinned before. Writer lock
+ * closed.
  */
-#define KVE_LEAVES 16u /* so many at most */
-u32 kve_tree_leaves(struct kv_tree *t, struct kve_op *ops, u32 n);
-/* Is the leaf of near, one before it, that of op as well? Then it is pinned once more. Writer lock. */
-bool kve_op_follow(struct kve_op *op, const struct kve_op *near);
+#define KVE_LEAVES 64u /* so many at most */
+u32 kve_tree_leaves(struct kv_db *db, struct kve_op *ops, u32 n);
+/* Under the tree lock; reads what is missing, a level at a time. */
+u32 kve_tree_leaves_read(struct kv_db *db, struct kve_op *ops, u32 n);
+/* The leaf is that of op: true if it was not pinned before. Tree lock, shared at least. */
+bool kve_op_pin(struct kve_op *op, struct kve_frame *leaf);
+/*
+ * The leaf of operation i: where keys are in order that of the one before, else it is looked for together
+ * with those of the next ones. Returns how many leaves have come to those that are pinned. *ahead, 0 at
+ * first: up to where they have been looked for. Writer lock closed.
+ */
+u32 kve_op_find(struct kv_db *db, struct kve_op *ops, u32 i, u32 nr, u32 *ahead);
+void kve_ops_unpin(struct kve_op *ops, u32 nr);
 /* Everything that may fail: leaf in memory (op may have it), shadows, frames to split. Writer lock. */
 struct kve_reserve {
 	struct kve_frame *inner, *leaf; /* spare frames, linked by next */
@@ -182,16 +192,17 @@ struct kve_reserve {
 int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs);
 int kve_reserve_fill(struct kv_db *db, struct kve_reserve *rs, u32 leaves, u32 inners);
 void kve_reserve_drop(struct kv_db *db, struct kve_reserve *rs);
-/* A prepared one will be applied soon: what it will change is asked for. */
-void kve_op_expect(const struct kv_db *db, const struct kve_op *op);
+/* It is the turn of prepared operation i: what one of the next will change is asked for. */
+void kve_op_expect(const struct kv_db *db, const struct kve_op *ops, u32 i, u32 nr);
+#define KVE_AHEAD 8u /* so many before */
 /* Cannot fail after a successful prepare. Tree lock exclusive. */
 void kve_op_apply(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs);
 /* The value that slot i of a leaf of t refers to is dead, unless it is shared. */
 void kve_cell_dead(struct kv_tree *t, const u8 *page, u32 i);
 /* The cell that op stores. */
 void kve_op_cell(const struct kve_op *op, struct kve_cell *cell);
-/* Outside of a transaction: system trees in a checkpoint, replay. value NULL: remove. */
-int kve_tree_apply(struct kv_db *db, struct kve_op *op);
+/* Outside of a transaction: system trees in a checkpoint, replay. In this order, all of them; or none. */
+int kve_tree_apply(struct kv_db *db, struct kve_op *ops, u32 nr);
 int kve_tree_put(struct kv_tree *t, const void *key, u32 key_len, const void *value, u32 len);
 int kve_tree_remove(struct kv_tree *t, const void *key, u32 key_len);
 /* Tree lock exclusive: forget what frozen generations below gen needed. */

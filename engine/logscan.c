@@ -12,7 +12,8 @@
  */
 #include "kve.h"
 
-#define PIECE (64u << 10)
+#define PIECE_MIN (64u << 10) /* is read at first, and twice as much each time */
+#define PIECE_MAX (512u << 10)
 #define BEYOND_SEGMENTS 16u
 
 struct kve_scan {
@@ -22,13 +23,14 @@ struct kve_scan {
 	u32 next_segment, next_gen;
 	u8 *img;	 /* the segment */
 	u32 have_from, have; /* bytes [from, have) of it have been read */
+	u32 piece;	     /* so many are next */
 	u8 *place;	 /* two blocks */
 	u8 *window;
 	u8 *save;	 /* what a trial replaced */
 	u8 *home;	 /* a block read again */
 	u8 *patched;	 /* per block: not as at home */
 	bool tail_read, want_patches;
-	bool sealed; /* its footer says that all of it is durable */
+	bool asked, sealed; /* its footer has been looked at, and says that all of it is durable */
 	u32 visited;
 	int broken; /* the segment after a SEAL record could not be entered: why */
 	int patch_error;
@@ -77,7 +79,7 @@ static int scan_read(struct kve_scan *sc, u32 upto)
 	if (upto > end)
 		return -KVE_end;
 	while (sc->have < upto) {
-		len = KVF_MIN(PIECE, end - sc->have);
+		len = KVF_MIN(sc->piece, end - sc->have);
 		len = (u32)KVF_ROUND_DOWN(len, db->geo.block);
 		if (!len)
 			return -KVE_end;
@@ -86,6 +88,7 @@ static int scan_read(struct kve_scan *sc, u32 upto)
 		if (err)
 			return err;
 		sc->have += len;
+		sc->piece = KVF_MIN(sc->piece * 2, PIECE_MAX);
 	}
 	return 0;
 }
@@ -113,9 +116,9 @@ static void scan_identity(const struct kve_scan *sc, struct kvf_identity *id)
 /*
  * A footer at or below the attested LSN says that all of the segment is at home and durable: payloads of
  * separated values need not be read. Without it they are: a block whose beginning is at home may have its
- * durable copy in a tail place.
+ * durable copy in a tail place. Only who meets such a payload asks.
  */
-static int footer_enter(struct kve_scan *sc)
+static int footer_ask(struct kve_scan *sc)
 {
 	const struct kvf_geometry *g = &sc->db->geo;
 	u64 base = kve_segment_offset(sc->db, sc->pos.segment);
@@ -124,12 +127,13 @@ static int footer_enter(struct kve_scan *sc)
 	u64 bytes;
 	u8 *buf;
 
-	sc->sealed = false;
-	if (segment_bytes(sc) < g->segment)
+	if (sc->asked || segment_bytes(sc) < g->segment)
 		return 0;
-	f = (struct kvf_footer *)(sc->save + g->block - sizeof(*f));
+	sc->asked = true;
+	/* The scan of a record may be using the other buffers. */
+	f = (struct kvf_footer *)(sc->home + g->block - sizeof(*f));
 	scan_identity(sc, &id);
-	if (kvp_dev_read(sc->db->dev, base + g->segment - g->block, sc->save, g->block) ||
+	if (kvp_dev_read(sc->db->dev, base + g->segment - g->block, sc->home, g->block) ||
 	    kvf_footer_head_verify(f, &id, g))
 		return 0;
 	bytes = KVF_ROUND_UP(kvf_footer_bytes(le32_to_cpu(f->entries)), g->block);
@@ -170,7 +174,8 @@ static int segment_enter(struct kve_scan *sc)
 	sc->next_gen = le32_to_cpu(h->next_gen);
 	sc->have_from = sc->have = (u32)KVF_ROUND_DOWN(sc->pos.offset, db->geo.block);
 	memset(sc->patched, 0, db->geo.seg_blocks);
-	return footer_enter(sc);
+	sc->asked = sc->sealed = false;
+	return 0;
 }
 
 /* ---- one record at the position ----------------------------------------------------------------- */
@@ -213,9 +218,11 @@ static int payload_at(struct kve_scan *sc)
 	struct kvf_identity id;
 	int err;
 
-	if (kve_record_separated(sc->db, r) && sc->sealed)
+	err = kve_record_separated(sc->db, r) ? footer_ask(sc) : 0;
+	if (!err && kve_record_separated(sc->db, r) && sc->sealed)
 		return 0;
-	err = scan_read(sc, sc->pos.offset + record_bytes(r));
+	if (!err)
+		err = scan_read(sc, sc->pos.offset + record_bytes(r));
 	if (err)
 		return err;
 	scan_identity(sc, &id);
@@ -382,7 +389,8 @@ int kve_scan_next(struct kve_scan *sc, u64 until, struct kve_scan_record *out)
 	res = header_at(sc);
 	if (!res)
 		res = payload_at(sc);
-	if (res > 0 || res == -KVE_end)
+	out->elsewhere = res > 0 || res == -KVE_end;
+	if (out->elsewhere)
 		res = find_elsewhere(sc, res);
 	if (res < 0)
 		return res;
@@ -485,7 +493,8 @@ int kve_scan_beyond(struct kve_scan *sc)
 
 /* ---- opening and closing ------------------------------------------------------------------------- */
 
-int kve_scan_open(struct kv_db *db, const struct kvf_super *sb, bool patches, struct kve_scan **out)
+int kve_scan_open(struct kv_db *db, const struct kve_logpos *from, u64 attested, bool patches,
+		  struct kve_scan **out)
 {
 	struct kve_scan *sc = kvp_alloc(sizeof(*sc), KVP_ZERO);
 	int err;
@@ -494,17 +503,14 @@ int kve_scan_open(struct kv_db *db, const struct kvf_super *sb, bool patches, st
 		return -KVE_no_memory;
 	sc->db = db;
 	sc->want_patches = patches;
-	sc->pos.lsn = le64_to_cpu(sb->replay_lsn);
-	sc->pos.segment = le32_to_cpu(sb->replay_segment);
-	sc->pos.gen = le32_to_cpu(sb->replay_segment_gen);
-	sc->pos.offset = le32_to_cpu(sb->replay_offset);
-	sc->pos.incarnation = le32_to_cpu(sb->replay_incarnation);
-	sc->attested = le64_to_cpu(sb->attested_lsn);
+	sc->pos = *from;
+	sc->attested = attested;
+	sc->piece = PIECE_MIN;
 	err = scan_alloc(sc, &db->geo) ? segment_enter(sc) : -KVE_no_memory;
 	/* The first header was durable before the superblock that names it. */
 	if (err == -KVE_end)
 		err = kve_fail(db, KVE_corrupt_log, "segment %u, where the log begins: bad header; run "
-			       "'kvs-fsck -n %s'", sc->pos.segment, db->dev->name);
+			       "'kvs-fsck -n %s'", from->segment, db->dev->name);
 	if (err) {
 		scan_free(sc);
 		return err;
@@ -513,12 +519,12 @@ int kve_scan_open(struct kv_db *db, const struct kvf_super *sb, bool patches, st
 	return 0;
 }
 
-void kve_scan_pos(struct kve_scan *sc, struct kve_logpos *pos)
+void kve_scan_pos(const struct kve_scan *sc, struct kve_logpos *pos)
 {
 	*pos = sc->pos;
 }
 
-u64 kve_scan_attested(struct kve_scan *sc)
+u64 kve_scan_attested(const struct kve_scan *sc)
 {
 	return sc->attested;
 }

@@ -7,7 +7,9 @@
  *     in both groups. From here on the old timeline cannot come back, and a crash leads back to this
  *     point.
  *  3. Bring home what only tail places and window hold.
- *  4. Apply the records below the cut, with checkpoints on the way when the cache is full.
+ *  4. Apply the records below the cut, with checkpoints on the way when the cache is full. Changes of
+ *     entries that follow one another are applied in groups, in their order, as a batch is; whatever else
+ *     the log has ends a group, and so does the end of a segment, whose bytes the group refers to.
  *  5. Start a new segment with the new incarnation, checkpoint.
  *
  * Read-only: 1, 3 and 4 in memory.
@@ -24,6 +26,15 @@ struct dropped {
 	u64 from, to;
 };
 
+/* A segment of the log, as the first scan saw it. */
+struct link {
+	struct kve_logpos from; /* its first record */
+	u64 attested;		/* what had been until there */
+	bool elsewhere;		/* some record was not whole at home */
+};
+
+#define GROUP KVE_LEAVES
+
 struct replay {
 	struct kv_db *db;
 	u64 until;     /* the log ends before this LSN; 0: where it ends */
@@ -36,6 +47,10 @@ struct replay {
 	struct dropped *dropped;
 	u32 dropped_nr, dropped_cap;
 	u64 records;
+	struct link *chain;
+	u32 chain_nr, chain_cap;
+	struct kve_op *group;
+	u32 group_nr, group_most;
 };
 
 /* ---- 1: the end ---------------------------------------------------------------------------------- */
@@ -82,6 +97,28 @@ static int txn_track(struct replay *rp, const struct kvf_record *r)
 	return err;
 }
 
+static int chain_track(struct replay *rp, const struct kve_scan *sc, const struct kve_scan_record *rec)
+{
+	struct link *l = rp->chain_nr ? &rp->chain[rp->chain_nr - 1] : NULL;
+	u32 nr = rp->chain_nr;
+
+	if (!l || l->from.segment != rec->segment || l->from.gen != rec->gen) {
+		if (kvp_array_room(&rp->chain, &rp->chain_cap, nr, nr + 1, sizeof(*l)))
+			return -KVE_no_memory;
+		l = &rp->chain[rp->chain_nr++];
+		kve_scan_pos(sc, &l->from);
+		l->from.segment = rec->segment;
+		l->from.gen = rec->gen;
+		l->from.offset = rec->offset;
+		l->from.lsn = le64_to_cpu(rec->r->lsn);
+		l->attested = rp->attested;
+		l->elsewhere = false;
+	}
+	l->elsewhere |= rec->elsewhere;
+	rp->attested = kve_scan_attested(sc);
+	return 0;
+}
+
 static int end_find(struct replay *rp, struct kve_scan *sc)
 {
 	struct kve_scan_record rec;
@@ -92,6 +129,8 @@ static int end_find(struct replay *rp, struct kve_scan *sc)
 	while (!(err = kve_scan_next(sc, rp->until, &rec))) {
 		lsn = le64_to_cpu(rec.r->lsn);
 		err = txn_track(rp, rec.r);
+		if (!err)
+			err = chain_track(rp, sc, &rec);
 		if (err)
 			break;
 		if (rec.poison && lsn > kve_scan_attested(sc) && !rp->first_bad) {
@@ -121,12 +160,22 @@ static int end_find(struct replay *rp, struct kve_scan *sc)
 	return 0;
 }
 
-static int scan_for(struct replay *rp, bool patches, int (*fn)(struct replay *rp, struct kve_scan *sc))
+/* from, attested so far: a segment of the chain, NULL: the first one. */
+static int scan_for(struct replay *rp, const struct link *l, bool patches,
+		    int (*fn)(struct replay *rp, struct kve_scan *sc))
 {
+	const struct kvf_super *sb = &rp->db->sb;
+	struct link first = { .attested = le64_to_cpu(sb->attested_lsn) };
 	struct kve_scan *sc;
 	int err, end;
 
-	err = kve_scan_open(rp->db, &rp->db->sb, patches, &sc);
+	first.from.lsn = le64_to_cpu(sb->replay_lsn);
+	first.from.segment = le32_to_cpu(sb->replay_segment);
+	first.from.gen = le32_to_cpu(sb->replay_segment_gen);
+	first.from.offset = le32_to_cpu(sb->replay_offset);
+	first.from.incarnation = le32_to_cpu(sb->replay_incarnation);
+	l = l ? l : &first;
+	err = kve_scan_open(rp->db, &l->from, l->attested, patches, &sc);
 	if (err)
 		return err;
 	err = fn(rp, sc);
@@ -170,6 +219,21 @@ static int collect(struct replay *rp, struct kve_scan *sc)
 		if ((err = chain_mark(rp->db, rec.segment, rec.gen, le64_to_cpu(rec.r->lsn))))
 			break;
 	return err == -KVE_end ? 0 : err;
+}
+
+/*
+ * The segments of the log, and what of them has to be brought home: nothing, up to the first one with a
+ * record that the first scan did not find whole at home.
+ */
+static int collect_all(struct replay *rp)
+{
+	const struct link *l = rp->chain;
+	u32 i;
+	int err = 0;
+
+	for (i = 0; i + 1 < rp->chain_nr && !l->elsewhere && l[1].from.lsn < rp->cut && !err; i++, l++)
+		err = chain_mark(rp->db, l->from.segment, l->from.gen, l[1].from.lsn - 1);
+	return err ? err : scan_for(rp, l, true, collect);
 }
 
 static void patches_free(struct kv_db *db)
@@ -254,56 +318,73 @@ static void object_seen(struct kv_db *db, const struct kve_op *op)
 		db->next_object = object + 1;
 }
 
-static int apply_entry(struct kv_db *db, const struct kve_scan_record *rec)
+/* Some of the bytes are those of the scan, up to the next segment. */
+static int entry_op(struct kv_db *db, const struct kve_scan_record *rec, struct kve_op *op)
 {
 	const struct kvf_record *r = rec->r;
-	struct kve_op op = { .kind = r->kind, .key = rec->key, .value = rec->payload,
-			     .flags = r->flags, .lsn = le64_to_cpu(r->lsn), .poison = rec->poison };
 
-	op.key_len = le16_to_cpu(r->key_len);
-	op.value_len = le32_to_cpu(r->payload_len);
-	op.tree = kve_tree_by_id(db, le32_to_cpu(r->tree));
-	if (!op.tree || op.tree->system || !op.key_len || op.key_len > db->geo.key_max)
+	*op = (struct kve_op){ .kind = r->kind, .key = rec->key, .value = rec->payload, .flags = r->flags,
+			       .lsn = le64_to_cpu(r->lsn), .poison = rec->poison };
+	op->key_len = le16_to_cpu(r->key_len);
+	op->value_len = le32_to_cpu(r->payload_len);
+	op->tree = kve_tree_by_id(db, le32_to_cpu(r->tree));
+	if (!op->tree || op->tree->system || !op->key_len || op->key_len > db->geo.key_max)
 		return -KVE_corrupt_record;
-	if ((r->flags & KVF_RECORD_OBJECT) && op.value_len != sizeof(struct kvf_object))
+	if ((r->flags & KVF_RECORD_OBJECT) && op->value_len != sizeof(struct kvf_object))
 		return -KVE_corrupt_record;
-	op.separated = r->kind != KVF_RECORD_DELETE && kve_record_separated(db, r);
-	op.ref.segment = cpu_to_le32(rec->segment);
-	op.ref.segment_gen = cpu_to_le32(rec->gen);
-	op.ref.offset = cpu_to_le32(rec->offset);
-	op.ref.payload_len = r->payload_len;
-	op.ref.lsn = r->lsn;
-	op.ref.sum32 = cpu_to_le32((u32)le64_to_cpu(r->payload_sum));
-	op.ref.head_len = cpu_to_le16((u16)(rec->payload - (const u8 *)r));
-	if (op.poison && !op.separated) {
-		op.value_len = 0;
-		op.flags &= (u8)~KVF_RECORD_OBJECT;
+	op->separated = r->kind != KVF_RECORD_DELETE && kve_record_separated(db, r);
+	op->ref.segment = cpu_to_le32(rec->segment);
+	op->ref.segment_gen = cpu_to_le32(rec->gen);
+	op->ref.offset = cpu_to_le32(rec->offset);
+	op->ref.payload_len = r->payload_len;
+	op->ref.lsn = r->lsn;
+	op->ref.sum32 = cpu_to_le32((u32)le64_to_cpu(r->payload_sum));
+	op->ref.head_len = cpu_to_le16((u16)(rec->payload - (const u8 *)r));
+	if (op->poison && !op->separated) {
+		op->value_len = 0;
+		op->flags &= (u8)~KVF_RECORD_OBJECT;
 	}
-	object_seen(db, &op);
-	return kve_tree_apply(db, &op);
+	object_seen(db, op);
+	return 0;
 }
 
-static int apply_record(struct kv_db *db, const struct kve_scan_record *rec)
+static int group_apply(struct replay *rp)
 {
+	u32 nr = rp->group_nr;
+
+	rp->group_nr = 0;
+	return nr ? kve_tree_apply(rp->db, rp->group, nr) : 0;
+}
+
+static bool on_entry(const struct kvf_record *r)
+{
+	return (r->kind == KVF_RECORD_PUT || r->kind == KVF_RECORD_DELETE || r->kind == KVF_RECORD_EXTENT) &&
+	       !(r->flags & KVF_RECORD_COPY);
+}
+
+/* All that precedes it has been applied, but for the group, which an entry joins. */
+static int apply_record(struct replay *rp, const struct kve_scan_record *rec)
+{
+	struct kv_db *db = rp->db;
+	u8 kind = rec->r->kind;
+	struct kve_op *op;
 	int err;
 
-	if (rec->r->kind == KVF_RECORD_SEAL || rec->r->kind == KVF_RECORD_PAD ||
-	    (rec->r->flags & KVF_RECORD_COPY))
+	if (kind == KVF_RECORD_SEAL || kind == KVF_RECORD_PAD || (rec->r->flags & KVF_RECORD_COPY))
 		return 0;
-	switch (rec->r->kind) {
-	case KVF_RECORD_PUT:
-	case KVF_RECORD_DELETE:
-	case KVF_RECORD_EXTENT:
-		err = apply_entry(db, rec);
-		break;
-	case KVF_RECORD_TREE_CREATE:
-	case KVF_RECORD_TREE_DROP:
+	if (on_entry(rec->r)) {
+		op = &rp->group[rp->group_nr];
+		if (KVP_BUG("group-unordered") && rp->group_nr) {
+			*op = rp->group[0];
+			op = &rp->group[0];
+		}
+		err = entry_op(db, rec, op);
+		rp->group_nr += !err;
+	} else if (kind == KVF_RECORD_TREE_CREATE || kind == KVF_RECORD_TREE_DROP) {
 		err = apply_tree(db, rec);
-		break;
-	case KVF_RECORD_RANGE_DELETE:
+	} else if (kind == KVF_RECORD_RANGE_DELETE) {
 		err = apply_range(db, rec);
-		break;
-	default:
+	} else {
 		return kve_fail(db, KVE_unsupported, "record %llu is of a newer version",
 				(u64)le64_to_cpu(rec->r->lsn));
 	}
@@ -324,34 +405,60 @@ static bool is_dropped(const struct replay *rp, u64 lsn)
 	return false;
 }
 
-static int apply_all(struct replay *rp, struct kve_scan *sc)
+/* Half of the cache is dirty: a checkpoint, if no transaction is open at the position. */
+static int checkpoint_look(struct replay *rp, struct kve_scan *sc)
+{
+	struct kv_db *db = rp->db;
+	struct kve_logpos pos;
+	int err;
+
+	kve_scan_pos(sc, &pos);
+	if (db->read_only || db->cache.dirty <= db->cache.limit / 2 || is_dropped(rp, pos.lsn))
+		return 0;
+	err = group_apply(rp);
+	return err ? err : kve_checkpoint(db, &pos, false, true);
+}
+
+static int apply_records(struct replay *rp, struct kve_scan *sc)
 {
 	struct kv_db *db = rp->db;
 	struct kve_scan_record rec;
-	struct kve_logpos pos;
-	bool whole;
+	bool whole, dropped;
 	int err;
 
 	while (!(err = kve_scan_next(sc, rp->cut, &rec))) {
 		whole = le32_to_cpu(rec.r->txn_index) + 1 == le32_to_cpu(rec.r->txn_count);
-		if (!is_dropped(rp, le64_to_cpu(rec.r->lsn)))
-			err = apply_record(db, &rec);
+		dropped = is_dropped(rp, le64_to_cpu(rec.r->lsn));
+		if (rp->group_nr == rp->group_most || (!on_entry(rec.r) && !KVP_BUG("group-too-long")))
+			err = group_apply(rp);
+		if (!err && !dropped)
+			err = apply_record(rp, &rec);
 		if (err)
 			return err;
 		rp->records++;
 		db->changed = true;
 		db->changed_gen = db->open_gen;
 		kvp_resched();
-		if (db->read_only || !whole || db->cache.dirty <= db->cache.limit / 2)
-			continue;
-		kve_scan_pos(sc, &pos);
-		if (is_dropped(rp, pos.lsn))
-			continue;
-		err = kve_checkpoint(db, &pos, false, true);
+		err = whole ? checkpoint_look(rp, sc) : 0;
 		if (err)
 			return err;
 	}
-	return err == -KVE_end ? 0 : err;
+	return err == -KVE_end ? group_apply(rp) : err;
+}
+
+static int apply_all(struct replay *rp, struct kve_scan *sc)
+{
+	int err;
+
+	/* Its leaves are in memory all at once. */
+	rp->group_most = (u32)KVF_MIN(rp->db->cache.limit / 8, (u64)GROUP);
+	rp->group = kvp_alloc_array(rp->group_most, sizeof(*rp->group), 0);
+	if (!rp->group)
+		return -KVE_no_memory;
+	err = apply_records(rp, sc);
+	kvp_free(rp->group);
+	rp->group = NULL;
+	return err;
 }
 
 /* ---- all of it ----------------------------------------------------------------------------------- */
@@ -412,7 +519,7 @@ static int recover_write(struct replay *rp)
 		return err;
 	db->marked = true;
 	logs_seal(db);
-	err = scan_for(rp, false, apply_all);
+	err = scan_for(rp, NULL, false, apply_all);
 	if (!err)
 		err = kve_log_start(db, fresh_lsn(rp));
 	if (!err)
@@ -427,15 +534,17 @@ int kve_recover(struct kv_db *db)
 
 	if (db->sb.incarnation != db->sb.replay_incarnation)
 		rp.until = le64_to_cpu(db->sb.cut_lsn);
-	err = scan_for(&rp, false, end_find);
+	rp.attested = le64_to_cpu(db->sb.attested_lsn);
+	err = scan_for(&rp, NULL, false, end_find);
 	/* The process that died may have used again what these batches free. */
 	if (!err && !db->read_only)
 		kve_space_apply(db, le64_to_cpu(db->sb.oldest_intact), KVE_LIVE);
 	if (!err)
-		err = scan_for(&rp, true, collect);
+		err = collect_all(&rp);
 	if (!err)
-		err = db->read_only ? scan_for(&rp, false, apply_all) : recover_write(&rp);
+		err = db->read_only ? scan_for(&rp, NULL, false, apply_all) : recover_write(&rp);
 	kvp_free(rp.dropped);
+	kvp_free(rp.chain);
 	db->replayed = rp.records;
 	if (!err && rp.records)
 		kvp_log(&db->logger, KVP_LOG_INFO, "%s: not closed cleanly: %llu records replayed",

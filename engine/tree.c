@@ -348,7 +348,8 @@ struct many {
 };
 
 /* Sorted by place, each page once. */
-static void want_add(struct many *m, const struct kve_need *need, const void *key, u32 len)
+static void want_add(struct many *m, struct kv_tree *t, const struct kve_need *need, const void *key,
+		     u32 len)
 {
 	u64 block = le64_to_cpu(need->ref.block0);
 	u32 i = m->nr;
@@ -360,7 +361,7 @@ static void want_add(struct many *m, const struct kve_need *need, const void *ke
 	if (m->nr == m->most)
 		return;
 	memmove(&m->want[i + 1], &m->want[i], (m->nr - i) * sizeof(m->want[0]));
-	m->want[i] = (struct kve_page_want){ .need = *need, .key = key, .key_len = len };
+	m->want[i] = (struct kve_page_want){ .tree = t, .need = *need, .key = key, .key_len = len };
 	m->nr++;
 }
 
@@ -383,19 +384,19 @@ static void look_up_all(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n,
 			l[i].err = leaf_entry(leaf, gen, &im, l[i].key, l[i].key_len, &l[i].e,
 					      l[i].buf, l[i].cap);
 		else if (l[i].err == -KVE_need_page && need.live)
-			want_add(m, &need, l[i].key, l[i].key_len);
+			want_add(m, t, &need, l[i].key, l[i].key_len);
 	}
 	kvp_rwsem_up_read(&t->db->tree_lock);
 }
 
 /* False: some page could not be had. */
-static bool bring_all(struct kv_tree *t, u64 gen, struct many *m)
+static bool bring_all(struct kv_db *db, u64 gen, struct many *m)
 {
-	u32 i, good = kve_pages_load(t->db, t, m->want, m->io, m->nr);
+	u32 i, good = kve_pages_load(db, m->want, m->io, m->nr);
+	struct kve_page_want *w;
 
-	for (i = 0; i < m->nr; i++)
-		if (m->want[i].frame && attach(t, gen, KVE_SEEK_KEY, m->want[i].key, m->want[i].key_len,
-					       m->want[i].frame))
+	for (i = 0, w = m->want; i < m->nr; i++, w++)
+		if (w->frame && attach(w->tree, gen, KVE_SEEK_KEY, w->key, w->key_len, w->frame))
 			good--;
 	return good == m->nr;
 }
@@ -408,7 +409,7 @@ void kve_tree_get_many_locked(struct kv_tree *t, u64 gen, struct kve_lookup *l, 
 	for (round = 0; m && round < MANY_ROUNDS; round++) {
 		m->most = (u32)KVF_MIN(t->db->cache.limit / 4, (u64)TOGETHER);
 		look_up_all(t, gen, l, n, m);
-		if (!m->nr || !bring_all(t, gen, m))
+		if (!m->nr || !bring_all(t->db, gen, m))
 			break;
 	}
 	/* Frozen pages, and those that could not be read: what is wrong with one concerns its keys alone. */
@@ -417,6 +418,46 @@ void kve_tree_get_many_locked(struct kv_tree *t, u64 gen, struct kve_lookup *l, 
 			l[i].err = kve_tree_get_locked(t, gen, l[i].key, l[i].key_len, &l[i].e, l[i].buf,
 						       l[i].cap);
 	kvp_free(m);
+}
+
+/* The leaves that are in memory are pinned, what the others lack is collected. */
+static u32 pin_all(struct kve_op *ops, u32 n, struct many *m)
+{
+	struct kve_frame *leaf, *parent;
+	u32 i, slot, pinned = 0;
+	struct kve_image im;
+	struct kve_need need;
+	int err;
+
+	m->nr = 0;
+	for (i = 0; i < n; i++) {
+		if (ops[i].leaf || !kve_op_on_entry(&ops[i]))
+			continue;
+		err = descend(ops[i].tree, KVE_LIVE, KVE_SEEK_KEY, ops[i].key, ops[i].key_len, &leaf, &im,
+			      &need, &parent, &slot);
+		if (!err)
+			pinned += kve_op_pin(&ops[i], leaf);
+		else if (err == -KVE_need_page)
+			want_add(m, ops[i].tree, &need, ops[i].key, ops[i].key_len);
+	}
+	return pinned;
+}
+
+u32 kve_tree_leaves_read(struct kv_db *db, struct kve_op *ops, u32 n)
+{
+	struct many *m = kvp_alloc(sizeof(*m), 0);
+	u32 round, pinned = 0;
+
+	for (round = 0; m && round < MANY_ROUNDS; round++) {
+		m->most = (u32)KVF_MIN(db->cache.limit / 4, (u64)TOGETHER);
+		kvp_rwsem_down_read(&db->tree_lock);
+		pinned += pin_all(ops, n, m);
+		kvp_rwsem_up_read(&db->tree_lock);
+		if (!m->nr || !bring_all(db, KVE_LIVE, m))
+			break;
+	}
+	kvp_free(m);
+	return pinned;
 }
 
 /* ---- the leaf of a scan ------------------------------------------------------------------------ */
@@ -442,7 +483,7 @@ static void leaves_collect(struct kv_tree *t, struct kve_frame *parent, u32 slot
 			memcpy(keys, lower, len);
 		else
 			len = slot ? kvf_page_key(parent->page, frame, slot, keys) : 0;
-		want_add(m, &need, keys, len);
+		want_add(m, t, &need, keys, len);
 		keys += most;
 	}
 }
@@ -468,7 +509,7 @@ static bool bring_leaves(struct kv_tree *t, u64 gen, enum kve_seek seek, const v
 		    kve_ref_same(&need.ref, &was->ref) && parent && need.live)
 			leaves_collect(t, parent, slot, leaves, m, keys);
 		kvp_rwsem_up_read(&t->db->tree_lock);
-		good = m->nr && bring_all(t, gen, m);
+		good = m->nr && bring_all(t->db, gen, m);
 	}
 	kvp_free(keys);
 	kvp_free(m);

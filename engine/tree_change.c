@@ -460,14 +460,39 @@ static void old_state(struct kv_db *db, struct kve_op *op)
 	}
 }
 
-bool kve_op_follow(struct kve_op *op, const struct kve_op *near)
+bool kve_op_pin(struct kve_op *op, struct kve_frame *leaf)
 {
-	if (!near->leaf || !leaf_covers(near->leaf, op))
-		return false;
-	kvp_add(&near->leaf->pins, 1u);
-	op->leaf = near->leaf;
+	op->leaf = leaf;
 	op->seen = 0;
+	if (kvp_add(&leaf->pins, 1u) != 1)
+		return false;
+	leaf->cut = false;
 	return true;
+}
+
+u32 kve_op_find(struct kv_db *db, struct kve_op *ops, u32 i, u32 nr, u32 *ahead)
+{
+	if (ops[i].leaf || !i)
+		return 0;
+	if (ops[i - 1].leaf && leaf_covers(ops[i - 1].leaf, &ops[i]))
+		return kve_op_pin(&ops[i], ops[i - 1].leaf);
+	if (i < *ahead)
+		return 0;
+	*ahead = i + KVE_LEAVES;
+	return kve_tree_leaves(db, ops + i, nr - i);
+}
+
+void kve_ops_unpin(struct kve_op *ops, u32 nr)
+{
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		if (!ops[i].leaf)
+			continue;
+		ops[i].leaf->wanted = 0;
+		kve_frame_unpin(ops[i].leaf);
+		ops[i].leaf = NULL;
+	}
 }
 
 /* The leaf of an operation, pinned. */
@@ -612,10 +637,14 @@ void kve_leaf_changed(struct kv_db *db, struct kve_frame *f, u64 lsn)
 	kve_mark_dirty(db, f);
 }
 
-void kve_op_expect(const struct kv_db *db, const struct kve_op *op)
+void kve_op_expect(const struct kv_db *db, const struct kve_op *ops, u32 i, u32 nr)
 {
-	const u8 *page = op->leaf->page, *at, *end;
+	const struct kve_op *op = &ops[i + KVE_AHEAD];
+	const u8 *page, *at, *end;
 
+	if (i + KVE_AHEAD >= nr || !op->leaf)
+		return;
+	page = op->leaf->page;
 	at = (const u8 *)(kvf_page_slots(page) + op->slot);
 	end = (const u8 *)(kvf_page_slots(page) + kve_node_nr(page));
 	for (; at < end; at += KVE_LINE)
@@ -699,22 +728,28 @@ void kve_op_apply(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs)
 	}
 }
 
-int kve_tree_apply(struct kv_db *db, struct kve_op *op)
+int kve_tree_apply(struct kv_db *db, struct kve_op *ops, u32 nr)
 {
 	struct kve_reserve rs = { .leaf = NULL };
-	int err = kve_op_prepare(db, op, &rs);
+	u32 i, ahead = 0;
+	int err = 0;
 
+	for (i = 0; i < nr && !err; i++) {
+		kve_op_find(db, ops, i, nr, &ahead);
+		err = kve_op_prepare(db, &ops[i], &rs);
+	}
 	if (!err)
-		err = kve_dead_promise(db, 1);
+		err = kve_dead_promise(db, nr);
 	if (!err) {
 		kvp_rwsem_down_write(&db->tree_lock);
-		kve_op_apply(db, op, &rs);
+		for (i = 0; i < nr; i++) {
+			kve_op_expect(db, ops, i, nr);
+			kve_op_apply(db, &ops[i], &rs);
+		}
 		kvp_rwsem_up_write(&db->tree_lock);
-		kve_dead_done(db, 1);
+		kve_dead_done(db, nr);
 	}
-	if (op->leaf)
-		kve_frame_unpin(op->leaf);
-	op->leaf = NULL;
+	kve_ops_unpin(ops, nr);
 	kve_reserve_drop(db, &rs);
 	return err;
 }
@@ -724,12 +759,12 @@ int kve_tree_put(struct kv_tree *t, const void *key, u32 key_len, const void *va
 	struct kve_op op = { .tree = t, .key = key, .key_len = key_len, .value = value,
 			     .value_len = len, .kind = KVF_RECORD_PUT };
 
-	return kve_tree_apply(t->db, &op);
+	return kve_tree_apply(t->db, &op, 1);
 }
 
 int kve_tree_remove(struct kv_tree *t, const void *key, u32 key_len)
 {
 	struct kve_op op = { .tree = t, .key = key, .key_len = key_len, .kind = KVF_RECORD_DELETE };
 
-	return kve_tree_apply(t->db, &op);
+	return kve_tree_apply(t->db, &op, 1);
 }

@@ -188,9 +188,10 @@ int kve_tree_get(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kv
  * in steps: what a step of one will look at is on its way while the others take theirs. Each is validated
  * as if it were alone.
  */
-#define LANES KVE_LEAVES
+#define LANES 16u
 
 struct lane {
+	struct kv_tree *tree;
 	const void *key;
 	u32 key_len;
 	bool going;
@@ -262,7 +263,7 @@ static u32 lanes_step(struct lane *ln, u32 n, u32 frame)
 }
 
 /* Those that are going, with their keys, end at their leaves or with an error. */
-static void lanes_run(struct kv_tree *t, struct lane *ln, u32 n)
+static void lanes_run(struct kv_db *db, struct lane *ln, u32 n)
 {
 	u32 i, depth, left = n;
 	int err;
@@ -271,12 +272,12 @@ static void lanes_run(struct kv_tree *t, struct lane *ln, u32 n)
 		ln[i].next = NULL;
 		if (!ln[i].going)
 			continue;
-		err = spot_root(t, &ln[i].s);
+		err = spot_root(ln[i].tree, &ln[i].s);
 		if (err)
 			lane_end(&ln[i], err);
 	}
 	for (depth = 0; left && depth < KVF_DEPTH_MAX; depth++)
-		left = lanes_step(ln, n, t->db->geo.frame);
+		left = lanes_step(ln, n, db->geo.frame);
 	for (i = 0; i < n; i++)
 		if (ln[i].going)
 			lane_end(&ln[i], -KVE_restart);
@@ -300,13 +301,14 @@ static void lanes_get(struct kv_tree *t, struct lane *ln, struct kve_lookup *l, 
 	u32 i;
 
 	for (i = 0; i < n; i++) {
+		ln[i].tree = t;
 		ln[i].key = l[i].key;
 		ln[i].key_len = l[i].key_len;
 		ln[i].going = l[i].err == -KVE_need_page;
 		ln[i].err = l[i].err;
 	}
 	kvp_reader_enter();
-	lanes_run(t, ln, n);
+	lanes_run(t->db, ln, n);
 	for (i = 0; i < n; i++)
 		if (l[i].err == -KVE_need_page)
 			l[i].err = ln[i].err ? ln[i].err : lane_fetch(&ln[i], &l[i]);
@@ -337,38 +339,47 @@ void kve_tree_get_many(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n)
 /* Under the shared tree lock what is valid stays so once it is pinned. True: it was not before. */
 static bool lane_pin(const struct lane *ln, struct kve_op *op)
 {
-	struct kve_frame *leaf = ln->s.frame;
-
 	if (ln->err || !kve_spot_valid(&ln->s))
 		return false;
-	op->leaf = leaf;
 	op->slot = ln->slot;
 	op->existed = ln->exact;
 	op->seen = ln->s.version + 1;
-	if (kvp_add(&leaf->pins, 1u) != 1)
-		return false;
-	leaf->cut = false;
-	return true;
+	return kve_op_pin(op, ln->s.frame);
 }
 
-u32 kve_tree_leaves(struct kv_tree *t, struct kve_op *ops, u32 n)
+/* Returns how many were not pinned before; *missing: not all of them are in memory. */
+static u32 lanes_pin(struct kv_db *db, struct lane *ln, struct kve_op *ops, u32 n, bool *missing)
 {
-	u32 i, most = KVF_MIN(n, LANES), pinned = 0;
-	struct lane *ln = kvp_alloc_array(LANES, sizeof(*ln), 0);
+	u32 i, pinned = 0;
 
-	if (!ln)
-		return 0;
-	for (n = 0; n < most && ops[n].tree == t && kve_op_on_entry(&ops[n]); n++)
-		ln[n] = (struct lane){ .key = ops[n].key, .key_len = ops[n].key_len, .going = true };
-	kvp_reader_enter();
-	lanes_run(t, ln, n);
-	kvp_reader_exit();
-	kvp_rwsem_down_read(&t->db->tree_lock);
 	for (i = 0; i < n; i++)
+		ln[i] = (struct lane){ .tree = ops[i].tree, .key = ops[i].key, .key_len = ops[i].key_len,
+				       .going = !ops[i].leaf && kve_op_on_entry(&ops[i]) };
+	kvp_reader_enter();
+	lanes_run(db, ln, n);
+	kvp_reader_exit();
+	kvp_rwsem_down_read(&db->tree_lock);
+	for (i = 0; i < n; i++) {
+		if (ops[i].leaf || !kve_op_on_entry(&ops[i]))
+			continue;
 		pinned += lane_pin(&ln[i], &ops[i]);
-	kvp_rwsem_up_read(&t->db->tree_lock);
-	kvp_free(ln);
+		*missing |= ln[i].err == -KVE_need_page;
+	}
+	kvp_rwsem_up_read(&db->tree_lock);
 	return pinned;
+}
+
+u32 kve_tree_leaves(struct kv_db *db, struct kve_op *ops, u32 n)
+{
+	struct lane *ln = kvp_alloc_array(LANES, sizeof(*ln), 0);
+	bool missing = false;
+	u32 i, pinned = 0;
+
+	n = KVF_MIN(n, KVE_LEAVES);
+	for (i = 0; ln && i < n; i += LANES)
+		pinned += lanes_pin(db, ln, ops + i, KVF_MIN(n - i, LANES), &missing);
+	kvp_free(ln);
+	return missing ? pinned + kve_tree_leaves_read(db, ops, n) : pinned;
 }
 
 /* ---- the lock of a leaf ------------------------------------------------------------------------ */

@@ -11,7 +11,6 @@
 
 #define PINS_MIN 1024u
 #define FULL_TRIES 24 /* checkpoints for a change, when the volume is full */
-#define AHEAD 8u /* operations of a batch whose memory is asked for before it is their turn */
 
 bool kve_separate(const struct kv_db *db, u32 key_len, u32 value_len)
 {
@@ -219,32 +218,6 @@ int kve_credits(struct kv_db *db, bool privileged)
 
 /* ---- commit: writer lock ----------------------------------------------------------------------- */
 
-static void ops_unpin(struct kve_op *ops, u32 nr)
-{
-	u32 i;
-
-	for (i = 0; i < nr; i++) {
-		if (!ops[i].leaf)
-			continue;
-		ops[i].leaf->wanted = 0;
-		kve_frame_unpin(ops[i].leaf);
-		ops[i].leaf = NULL;
-	}
-}
-
-/*
- * The leaf of operation i: where keys are in order that of the one before, else it is looked for together
- * with those of the next ones. Returns how many leaves have come to those that are pinned. *ahead: up to
- * where they have been looked for.
- */
-static u32 leaf_find(struct kve_op *ops, u32 i, u32 nr, u32 *ahead)
-{
-	if (ops[i].leaf || !i || kve_op_follow(&ops[i], &ops[i - 1]) || i < *ahead)
-		return 0;
-	*ahead = i + KVE_LEAVES;
-	return kve_tree_leaves(ops[i].tree, ops + i, nr - i);
-}
-
 static int prepare_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_reserve *rs, u32 *doomed)
 {
 	u64 most = KVF_MAX(db->cache.limit / 2, PINS_MIN);
@@ -261,7 +234,7 @@ static int prepare_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_
 			continue;
 		if (ops[i].kind != KVF_RECORD_DELETE && !(ops[i].flags & KVF_RECORD_OBJECT))
 			ops[i].separated = kve_separate(db, ops[i].key_len, ops[i].value_len);
-		pins += leaf_find(ops, i, nr, &ahead);
+		pins += kve_op_find(db, ops, i, nr, &ahead);
 		had = ops[i].leaf != NULL;
 		err = kve_op_prepare(db, &ops[i], rs);
 		/* Leaves count, not operations: those pinned before have more pins. */
@@ -311,8 +284,7 @@ static void apply_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_r
 	kvp_rwsem_down_write(&db->tree_lock);
 	kve_odd(&db->applied);
 	for (i = 0; i < nr; i++) {
-		if (i + AHEAD < nr && ops[i + AHEAD].leaf)
-			kve_op_expect(db, &ops[i + AHEAD]);
+		kve_op_expect(db, ops, i, nr);
 		if (kve_op_on_entry(&ops[i]))
 			kve_op_apply(db, &ops[i], rs);
 		else if (ops[i].kind == KVF_RECORD_TREE_CREATE)
@@ -334,8 +306,8 @@ static void values_keep(struct kv_db *db, const struct kve_op *ops, u32 nr)
 	u32 i;
 
 	for (i = 0; i < nr; i++) {
-		if (i + AHEAD < nr && ops[i + AHEAD].separated)
-			kve_values_expect(db, &ops[i + AHEAD].ref);
+		if (i + KVE_AHEAD < nr && ops[i + KVE_AHEAD].separated)
+			kve_values_expect(db, &ops[i + KVE_AHEAD].ref);
 		if (ops[i].separated && ops[i].kind == KVF_RECORD_PUT)
 			kve_values_put(db, &ops[i].ref, ops[i].value, true);
 	}
@@ -379,7 +351,7 @@ static int with_doomed(struct kv_db *db, struct kve_op *ops, u32 nr, u32 doomed,
 		err = doom_objects(db, ops, nr, all + nr, keys, rs);
 		if (!err)
 			err = log_and_apply(db, all, nr + doomed, rs, lsn);
-		ops_unpin(all + nr, doomed);
+		kve_ops_unpin(all + nr, doomed);
 		memcpy(ops, all, nr * sizeof(*ops));
 	}
 	for (i = 0; i < nr; i++)
@@ -423,7 +395,7 @@ int kve_commit_locked(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u
 	if (!err)
 		err = doomed ? with_doomed(db, ops, nr, doomed, &rs, lsn) :
 			       log_and_apply(db, ops, nr, &rs, lsn);
-	ops_unpin(ops, nr);
+	kve_ops_unpin(ops, nr);
 	kve_reserve_drop(db, &rs);
 	return err;
 }
