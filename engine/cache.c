@@ -224,8 +224,8 @@ void kve_frame_touch(struct kve_frame *f)
 
 static bool evictable(const struct kve_frame *f)
 {
-	return !f->dirty && !f->zombie && !f->shadow && f->refs == 1 && !f->kids_nr &&
-	       !kvp_load(&f->pins);
+	return !kvp_load(&f->dirty) && !f->zombie && !kvp_load(&f->shadow) && f->refs == 1 &&
+	       !f->kids_nr && !kvp_load(&f->pins);
 }
 
 static void evict(struct kv_db *db, struct kve_frame *f)
@@ -247,6 +247,18 @@ static void evict(struct kv_db *db, struct kve_frame *f)
 	kve_frame_free(db, f);
 }
 
+/* Whoever has the lock of a leaf is about to change it. That inner pages have no children stays so. */
+static void evict_try(struct kv_db *db, struct kve_frame *f)
+{
+	if (f->level) {
+		evict(db, f);
+	} else if (kve_leaf_trylock(f)) {
+		if (evictable(f))
+			evict(db, f);
+		kve_leaf_unlock(f);
+	}
+}
+
 /* One round at most: what was touched since the last one stays, or a descent would never see its leaf. */
 static void evict_round(struct kv_db *db, u64 target)
 {
@@ -265,7 +277,7 @@ static void evict_round(struct kv_db *db, u64 target)
 			if (hot)
 				kvp_store(&f->hot, (u8)(hot - 1));
 			else
-				evict(db, f);
+				evict_try(db, f);
 		}
 		f = next;
 	}

@@ -91,7 +91,7 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 	db->ckpt_gen = r->gen;
 	kvp_mutex_lock(&db->state);
 	if (db->pinned < r->gen + 1)
-		db->pinned = r->gen + 1;
+		kvp_store(&db->pinned, r->gen + 1);
 	kvp_mutex_unlock(&db->state);
 	if (!KVP_BUG("live-after-freeze"))
 		kve_space_freeze(db);
@@ -118,7 +118,8 @@ static bool tree_due(const struct kv_tree *t, u64 gen)
 	bool due;
 
 	kvp_rwsem_down_read(&t->db->tree_lock);
-	due = !t->system && t->created_gen <= gen && t->dirty && t->dirty_since <= gen;
+	due = !t->system && t->created_gen <= gen && kvp_load_acquire(&t->dirty) &&
+	      kvp_load(&t->dirty_since) <= gen;
 	kvp_rwsem_up_read(&t->db->tree_lock);
 	return due;
 }

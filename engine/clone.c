@@ -350,7 +350,7 @@ int kv_tree_origin(kv_db *db, const char *name, kv_tree_origin_info *out)
 /* As it is on the medium, and the origin's, with all below it. Tree lock. */
 static bool frame_shared(const struct kve_frame *f)
 {
-	return !f->dirty && f->ref.block0 && kve_shared_page(f->tree, &f->ref);
+	return !kvp_load(&f->dirty) && f->ref.block0 && kve_shared_page(f->tree, &f->ref);
 }
 
 /* The highest page above a leaf that goes as a whole: a shared one, else the leaf. */

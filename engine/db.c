@@ -40,6 +40,7 @@ static struct kv_db *db_new(struct kvp_dev *dev, const kv_options *opt)
 	kvp_mutex_init(&db->ckpt_lock, "checkpoint", KVE_RANK_CHECKPOINT);
 	kvp_gate_init(&db->writer, "writer", KVE_RANK_WRITER);
 	kvp_rwsem_init(&db->tree_lock, "tree", KVE_RANK_TREE);
+	kvp_mutex_init(&db->marks, "marks", KVE_RANK_MARKS);
 	kvp_mutex_init(&db->state, "state", KVE_RANK_STATE);
 	kvp_cond_init(&db->wake);
 	kvp_cond_init(&db->done);
@@ -90,6 +91,7 @@ static void db_free(struct kv_db *db)
 	kvp_cond_destroy(&db->wake);
 	kvp_mutex_destroy(&db->state);
 	kvp_rwsem_destroy(&db->tree_lock);
+	kvp_mutex_destroy(&db->marks);
 	kvp_gate_destroy(&db->writer);
 	kvp_mutex_destroy(&db->ckpt_lock);
 	kvp_free(db);

@@ -80,6 +80,7 @@ static bool way_look(struct kv_diff *d, struct way *w, const struct way *other)
 	u32 frame = d->db->geo.frame, depth, i;
 	struct kve_frame *f;
 	struct kve_image im;
+	bool same;
 
 	w->nr = 0;
 	w->missing = false;
@@ -89,12 +90,12 @@ static bool way_look(struct kv_diff *d, struct way *w, const struct way *other)
 	w->need = (struct kve_need){ .ref = h->ref, .level = -1, .live = h == &w->tree->head };
 	f = h->root;
 	for (depth = 0; f && depth < KVF_DEPTH_MAX; depth++) {
-		if (!kve_image_at(f, w->gen, &im))
+		if (!kve_image_hold(f, w->gen, &im))
 			return false;
-		if (im.live && !f->dirty && way_add(d, w, &f->ref, other))
-			return true;
-		if (!f->level)
-			return false;
+		same = im.live && !kvp_load(&f->dirty) && way_add(d, w, &f->ref, other);
+		kve_image_drop(f, &im);
+		if (same || !f->level)
+			return same;
 		i = kve_node_child(im.page, frame, d->at, d->at_len);
 		if (i + 1 < kve_node_nr(im.page))
 			d->to_len = kvf_page_key(im.page, frame, i + 1, d->to);

@@ -206,7 +206,7 @@ static void collect(struct kv_db *db, struct kve_emptying *e, const struct kve_f
 		else
 			memcpy(&ref, kvf_page_cell(parent->page, frame, i, &len, &flags), sizeof(ref));
 		/* The leaf of the cursor is there already. */
-		if (i == from || (kid && kid->dirty) || !ref_leaves(e->tree, &ref))
+		if (i == from || (kid && kvp_load(&kid->dirty)) || !ref_leaves(e->tree, &ref))
 			continue;
 		len = kvf_page_key(parent->page, frame, i, e->next);
 		want_add(e, db, e->next, len);

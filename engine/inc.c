@@ -104,10 +104,8 @@ static int read_and_add(struct kv_db *db, struct kve_op *op)
 
 static int alone(struct kv_db *db, struct kve_op *op, bool kill_safe, u64 *lsn)
 {
-	int err = db->worker ? kve_credits(db, false) : 0;
+	int err;
 
-	if (err)
-		return err;
 	op->compute = NULL;
 	kvp_gate_close(&db->writer);
 	err = op->tree->dropped ? -KVE_no_tree : read_and_add(db, op);
@@ -136,9 +134,7 @@ int kv_inc(kv_db *db, kv_tree *tree, const void *key, size_t key_len, int64_t de
 	op.tree = kve_tree_of(db, tree);
 	op.key_len = (u32)key_len;
 	durability = kve_durability(db, flags);
-	err = db->worker ? 0 : kve_credits(db, false);
-	if (!err)
-		err = kve_commit_single(db, &op, 0, durability == KV_KILL_SAFE);
+	err = kve_commit_beside(db, &op, flags);
 	lsn = op.lsn;
 	if (err == -KVE_restart)
 		err = alone(db, &op, durability == KV_KILL_SAFE, &lsn);

@@ -25,6 +25,7 @@ enum kve_rank {
 	KVE_RANK_FLUSH = 40,	  /* the log's way to the medium */
 	KVE_RANK_BACKING = 45,	  /* one at a time backs the log's segments */
 	KVE_RANK_APPEND = 50,	  /* end of the log in memory */
+	KVE_RANK_MARKS = 55,	  /* what is dirty; which frames have shadows */
 	KVE_RANK_SPACE = 60,	  /* segments, bitmaps, batches */
 	KVE_RANK_CACHE = 70,	  /* list of frames, attaching children, value cache */
 	KVE_RANK_STATE = 80,	  /* health, readers, worker's wake-up */
@@ -51,26 +52,27 @@ struct kve_frame {
 	u64 version;	    /* odd while the image is being changed, or the frame used anew */
 	u8 *page;	    /* the live image, db->geo.frame bytes */
 	struct kve_frame **kids; /* inner: frame of the child in each slot, or NULL */
-	u64 ready;	    /* leaf: generation in which single changes are let in; gate closed to change */
-	u32 lock;	    /* leaf: one writer at a time among those that share the writer lock */
+	u64 ready;	    /* leaf: generation in which single changes are let in */
+	u32 lock;	    /* leaf: see tree_get.c, which has the rules for it */
 	u8 level;
 	u8 hot;	     /* atomic: accessed since the clock passed */
-	/* Under the tree lock. */
+	/* Under the tree lock; shadow and gen of a leaf: its own as well, or alone with the gate shared. */
 	struct kve_frame *parent;
 	struct kv_tree *tree;
 	struct kve_shadow *shadow; /* newest first */
 	struct kvf_ref ref;	   /* where it was last written; all zero: never */
 	u64 gen;		   /* generation in which the live image was last changed */
-	u64 dirty_since, dirty_last; /* first and last generation with changes here or below, unwritten */
+	/* First and last generation with changes here or below, unwritten. Atomic; marks lock to change. */
+	u64 dirty_since, dirty_last;
 	u32 refs;		   /* kids[] arrays and heads that point here, those of shadows included */
 	u32 pins;		   /* atomic: not to be evicted */
 	u32 kids_nr;		   /* resident children of the live image */
-	bool dirty;
+	bool dirty; /* likewise */
 	bool zombie; /* merged away, still part of a frozen state */
 	bool reaped; /* zombie: its page has gone to a free batch */
 	bool cut;    /* split since a change in preparation pinned it; writer lock */
 	u32 wanted;  /* bytes that a transaction in preparation will add; writer lock */
-	struct kve_frame *shadow_next; /* db->shadowed */
+	struct kve_frame *shadow_next; /* db->shadowed; marks lock, or gate closed */
 	bool shadow_listed;
 	struct kve_frame *prev, *next; /* cache lock: the clock */
 	struct kve_frame *every;       /* cache lock: the next of all descriptors */
@@ -105,7 +107,7 @@ struct kv_tree {
 	bool row_dirty; /* its row of the forest must be written */
 	bool nameless;	/* dropped, and another tree has the row of its name; checkpoint */
 	u64 created_gen, dropped_gen, gone_gen;
-	u64 dirty_since, dirty_last;
+	u64 dirty_since, dirty_last; /* as those of frames */
 	bool dirty;
 	u64 created;
 	struct kve_origin origin; /* set before the tree is known to others */
@@ -375,6 +377,7 @@ struct kv_db {
 	struct kvp_mutex ckpt_lock;
 	struct kvp_gate writer;
 	struct kvp_rwsem tree_lock;
+	struct kvp_mutex marks;
 	struct kve_log log;
 	struct kve_tickets tickets;
 	struct kve_space space;
@@ -396,7 +399,7 @@ struct kv_db {
 	struct kv_tree *trees; /* writer + tree lock to change, tree lock to walk */
 	struct kv_tree *main, *objects, *forest, *segtab;
 	struct kve_frame *zombies;  /* linked by next; not yet reaped */
-	struct kve_frame *shadowed; /* frames with shadows, linked by shadow_next */
+	struct kve_frame *shadowed; /* frames with shadows; marks lock, or gate closed */
 	bool doomed;		   /* atomic: objects or trees wait for being deleted */
 	bool dooming;		   /* atomic: a step looks for what waits, and will say so */
 	bool stepping;		   /* atomic: inside such a step */
@@ -742,9 +745,10 @@ static inline u64 kve_gen_now(const struct kv_tree *t)
 int kve_commit(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags);
 /* The same, not waiting until it is durable: ticket says when. After kve_ticket_begin(). */
 int kve_commit_ticket(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, kv_ticket *ticket);
-/* One change beside others. Without a worker after kve_credits. -KVE_restart: nothing has happened, do it the
- * other way. */
-int kve_commit_single(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe);
+/* One change beside others. -KVE_restart: there are credits, nothing else has happened. No lock held. */
+int kve_commit_beside(struct kv_db *db, struct kve_op *op, u32 flags);
+/* The same, credits: after kve_credits; else it is tried only where it needs none. */
+int kve_commit_single(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe, bool credits);
 /* What a writing call asks for: its flags, or the volume's own. */
 static inline int kve_durability(const struct kv_db *db, u32 flags)
 {

@@ -16,6 +16,9 @@ struct kve_image {
 	bool live;
 };
 bool kve_image_at(struct kve_frame *f, u64 gen, struct kve_image *im);
+/* The same of a leaf, too, which stays as it is until kve_image_drop(). Tree lock. */
+bool kve_image_hold(struct kve_frame *f, u64 gen, struct kve_image *im);
+void kve_image_drop(struct kve_frame *f, const struct kve_image *im);
 struct kve_head *kve_head_at(struct kv_tree *t, u64 gen);
 
 /*
@@ -106,8 +109,9 @@ struct kve_spot {
 int kve_spot_find(struct kv_tree *t, const void *key, u32 len, struct kve_spot *s);
 /* Nothing has changed since: what was read is true. */
 bool kve_spot_valid(const struct kve_spot *s);
-/* For those that share the writer lock, and those that read the live image of a leaf under the tree lock. */
+/* For those that share the writer lock, and those that look at the image of a leaf under the tree lock. */
 void kve_leaf_lock(struct kve_frame *leaf);
+bool kve_leaf_trylock(struct kve_frame *leaf);
 void kve_leaf_unlock(struct kve_frame *leaf);
 /* Look up; an inline value of at most cap bytes goes to buf. */
 int kve_tree_get_locked(struct kv_tree *t, u64 gen, const void *key, u32 len, struct kve_entry *e,
@@ -216,6 +220,11 @@ void kve_leaf_changed(struct kv_db *db, struct kve_frame *f, u64 lsn);
 /* Keep the tree's head, a frame's image for frozen generations before they change. Writer lock. */
 int kve_head_prepare(struct kv_db *db, struct kv_tree *t);
 int kve_frame_prepare(struct kv_db *db, struct kve_frame *f);
+/*
+ * The same of a leaf beside others, and all its marks: from here on it is ready. -KVE_restart: no memory to
+ * be had at once. Gate shared, leaf's lock; something in the tree has been changed in this generation.
+ */
+int kve_leaf_first(struct kv_db *db, struct kve_frame *leaf);
 /* Make room in the parent and split f so that an entry with this key fits. Tree lock exclusive. */
 void kve_tree_split(struct kv_db *db, struct kve_frame *f, const void *key, u32 len,
 		    struct kve_reserve *rs);

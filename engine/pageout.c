@@ -117,7 +117,7 @@ static u32 pack(struct kve_pageout *po, struct kve_frame *f, u8 *dst)
 	u32 len, i, nr;
 
 	kvp_rwsem_down_read(&db->tree_lock);
-	if (!kve_image_at(f, po->gen, &im)) {
+	if (!kve_image_hold(f, po->gen, &im)) {
 		kvp_rwsem_up_read(&db->tree_lock);
 		return 0;
 	}
@@ -126,6 +126,7 @@ static u32 pack(struct kve_pageout *po, struct kve_frame *f, u8 *dst)
 	for (i = 0; i < nr; i++)
 		if (im.kids[i])
 			kve_node_cell_set(dst, len, i, &im.kids[i]->ref, sizeof(struct kvf_ref));
+	kve_image_drop(f, &im);
 	kvp_rwsem_up_read(&db->tree_lock);
 	return len;
 }
@@ -156,12 +157,14 @@ static void written(struct kve_pageout *po, struct kve_frame *f, const struct kv
 
 	kvp_rwsem_down_write(&db->tree_lock);
 	f->ref = *ref;
+	kvp_mutex_lock(&db->marks);
 	if (f->dirty_last <= po->gen) {
-		f->dirty = false;
+		kvp_store(&f->dirty, false);
 		kvp_sub(&db->cache.dirty, 1u);
 	} else {
-		f->dirty_since = po->gen + 1;
+		kvp_store(&f->dirty_since, po->gen + 1);
 	}
+	kvp_mutex_unlock(&db->marks);
 	kvp_add(&f->pins, 1u);
 	kvp_rwsem_up_write(&db->tree_lock);
 	po->frame[po->frames++] = f;
@@ -213,6 +216,12 @@ static int page_add(void *arg, struct kve_frame *f)
 
 /* ---- walking ---------------------------------------------------------------------------------- */
 
+/* Has it changes of this generation or an older one? Then nobody but a checkpoint takes the mark away. */
+static bool dirty_by(const struct kve_frame *f, u64 gen)
+{
+	return kvp_load_acquire(&f->dirty) && kvp_load(&f->dirty_since) <= gen;
+}
+
 /* Next child from slot *i on that has something to write. */
 static struct kve_frame *dirty_kid(struct kve_frame *f, u64 gen, u32 *i)
 {
@@ -224,7 +233,7 @@ static struct kve_frame *dirty_kid(struct kve_frame *f, u64 gen, u32 *i)
 	kvp_rwsem_down_read(&db->tree_lock);
 	if (f->level && kve_image_at(f, gen, &im)) {
 		for (nr = kve_node_nr(im.page); *i < nr && !kid; (*i)++)
-			if (im.kids[*i] && im.kids[*i]->dirty && im.kids[*i]->dirty_since <= gen)
+			if (im.kids[*i] && dirty_by(im.kids[*i], gen))
 				kid = im.kids[*i];
 	}
 	kvp_rwsem_up_read(&db->tree_lock);
@@ -241,7 +250,7 @@ int kve_dirty_each(struct kv_tree *t, u64 gen, int (*fn)(void *arg, struct kve_f
 	kvp_rwsem_down_read(&t->db->tree_lock);
 	h = kve_head_at(t, gen);
 	path[0] = h ? h->root : NULL;
-	if (path[0] && !(path[0]->dirty && path[0]->dirty_since <= gen))
+	if (path[0] && !dirty_by(path[0], gen))
 		path[0] = NULL;
 	kvp_rwsem_up_read(&t->db->tree_lock);
 	if (!path[0])
@@ -276,10 +285,12 @@ int kve_pageout_tree(struct kve_pageout *po, struct kv_tree *t, bool placed, str
 	memset(root, 0, sizeof(*root));
 	if (h)
 		*root = h->root ? h->root->ref : h->ref;
+	kvp_mutex_lock(&db->marks);
 	if (t->dirty && t->dirty_last <= po->gen)
-		t->dirty = false;
+		kvp_store(&t->dirty, false);
 	else if (t->dirty)
-		t->dirty_since = po->gen + 1;
+		kvp_store(&t->dirty_since, po->gen + 1);
+	kvp_mutex_unlock(&db->marks);
 	kvp_rwsem_up_write(&db->tree_lock);
 	return 0;
 }

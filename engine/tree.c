@@ -27,6 +27,26 @@ bool kve_image_at(struct kve_frame *f, u64 gen, struct kve_image *im)
 	return im->live;
 }
 
+bool kve_image_hold(struct kve_frame *f, u64 gen, struct kve_image *im)
+{
+	bool there;
+
+	if (f->level)
+		return kve_image_at(f, gen, im);
+	kve_leaf_lock(f);
+	there = kve_image_at(f, gen, im);
+	/* An older one does not change, nor does it go while the tree lock is held. */
+	if (!there || !im->live)
+		kve_leaf_unlock(f);
+	return there;
+}
+
+void kve_image_drop(struct kve_frame *f, const struct kve_image *im)
+{
+	if (!f->level && im->live)
+		kve_leaf_unlock(f);
+}
+
 struct kve_head *kve_head_at(struct kv_tree *t, u64 gen)
 {
 	struct kve_head *h;
@@ -61,16 +81,16 @@ void kve_child_ref(struct kvf_ref *ref, const u8 *page, u32 frame, u32 i)
 }
 
 /*
- * 0: *leaf and *im are set. -KVE_need_page: *need says what. Both: *parent and *slot where; no parent: the
+ * 0: *leaf is set. -KVE_need_page: *need says what. Both: *parent and *slot where; no parent: the
  * root. -KVE_not_found: the tree was empty. Tree lock held.
  */
 static int descend(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *key, u32 len,
-		   struct kve_frame **leaf, struct kve_image *im, struct kve_need *need,
-		   struct kve_frame **parent, u32 *slot)
+		   struct kve_frame **leaf, struct kve_need *need, struct kve_frame **parent, u32 *slot)
 {
 	struct kve_head *h = kve_head_at(t, gen);
 	u32 frame = t->db->geo.frame, depth, i;
 	struct kve_frame *f, *kid;
+	struct kve_image im;
 
 	if (!h)
 		return -KVE_not_found;
@@ -83,20 +103,20 @@ static int descend(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *k
 		return h->ref.block0 ? -KVE_need_page : -KVE_not_found;
 	for (depth = 0; depth < KVF_DEPTH_MAX; depth++) {
 		kve_frame_touch(f);
-		if (!kve_image_at(f, gen, im))
-			return -KVE_not_found;
 		if (!f->level) {
 			*leaf = f;
 			return 0;
 		}
-		i = child_index(im->page, frame, seek, key, len);
+		if (!kve_image_at(f, gen, &im))
+			return -KVE_not_found;
+		i = child_index(im.page, frame, seek, key, len);
 		*parent = f;
 		*slot = i;
-		kid = im->kids[i];
+		kid = im.kids[i];
 		if (!kid) {
-			kve_child_ref(&need->ref, im->page, frame, i);
+			kve_child_ref(&need->ref, im.page, frame, i);
 			need->level = f->level - 1;
-			need->live = im->live;
+			need->live = im.live;
 			return -KVE_need_page;
 		}
 		f = kid;
@@ -115,13 +135,12 @@ static int attach(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *ke
 		   struct kve_frame *f)
 {
 	struct kve_frame *leaf, *parent;
-	struct kve_image im;
 	struct kve_need need;
 	u64 block = 0;
 	u32 slot = 0;
 
 	kvp_rwsem_down_write(&t->db->tree_lock);
-	if (descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot) != -KVE_need_page ||
+	if (descend(t, gen, seek, key, len, &leaf, &need, &parent, &slot) != -KVE_need_page ||
 	    !need.live || !kve_ref_same(&need.ref, &f->ref)) {
 		/* somebody else was faster, or the tree has changed */
 	} else if (!(t->dropped && t->origin.gen) && /* it is pruned: see clone.c */
@@ -149,13 +168,12 @@ static bool still_wanted(struct kv_tree *t, u64 gen, enum kve_seek seek, const v
 			 const struct kve_need *was)
 {
 	struct kve_frame *leaf, *parent;
-	struct kve_image im;
 	struct kve_need need;
 	u32 slot;
 	bool same;
 
 	kvp_rwsem_down_read(&t->db->tree_lock);
-	same = descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot) == -KVE_need_page &&
+	same = descend(t, gen, seek, key, len, &leaf, &need, &parent, &slot) == -KVE_need_page &&
 	       kve_ref_same(&need.ref, &was->ref);
 	kvp_rwsem_up_read(&t->db->tree_lock);
 	return same;
@@ -177,7 +195,6 @@ int kve_tree_bring(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *k
 int kve_tree_leaf(struct kv_tree *t, const void *key, u32 len, struct kve_frame **leaf)
 {
 	struct kve_frame *parent;
-	struct kve_image im;
 	struct kve_need need;
 	u32 slot, round;
 	int err;
@@ -185,7 +202,7 @@ int kve_tree_leaf(struct kv_tree *t, const void *key, u32 len, struct kve_frame 
 	*leaf = NULL;
 	for (round = 0; round < ROUNDS_MAX; round++) {
 		kvp_rwsem_down_read(&t->db->tree_lock);
-		err = descend(t, KVE_LIVE, KVE_SEEK_KEY, key, len, leaf, &im, &need, &parent, &slot);
+		err = descend(t, KVE_LIVE, KVE_SEEK_KEY, key, len, leaf, &need, &parent, &slot);
 		if (!err)
 			kvp_add(&(*leaf)->pins, 1u);
 		kvp_rwsem_up_read(&t->db->tree_lock);
@@ -296,14 +313,17 @@ static int get_private(struct kv_tree *t, u64 gen, const void *key, u32 len, con
 	return err;
 }
 
-static int leaf_entry(struct kve_frame *leaf, u64 gen, const struct kve_image *im, const void *key, u32 len,
-		      struct kve_entry *e, void *buf, size_t cap)
+/* Tree lock held. */
+static int leaf_entry(struct kve_frame *leaf, u64 gen, const void *key, u32 len, struct kve_entry *e,
+		      void *buf, size_t cap)
 {
+	struct kve_image im;
 	int err;
 
-	kve_leaf_lock(leaf);
-	err = entry_find(leaf->tree, gen, im->page, key, len, e, buf, cap);
-	kve_leaf_unlock(leaf);
+	if (!kve_image_hold(leaf, gen, &im))
+		return -KVE_not_found;
+	err = entry_find(leaf->tree, gen, im.page, key, len, e, buf, cap);
+	kve_image_drop(leaf, &im);
 	return err;
 }
 
@@ -311,16 +331,15 @@ int kve_tree_get_locked(struct kv_tree *t, u64 gen, const void *key, u32 len, st
 			void *buf, size_t cap)
 {
 	struct kve_frame *leaf, *parent;
-	struct kve_image im;
 	struct kve_need need;
 	u32 slot, round;
 	int err;
 
 	for (round = 0; round < ROUNDS_MAX; round++) {
 		kvp_rwsem_down_read(&t->db->tree_lock);
-		err = descend(t, gen, KVE_SEEK_KEY, key, len, &leaf, &im, &need, &parent, &slot);
+		err = descend(t, gen, KVE_SEEK_KEY, key, len, &leaf, &need, &parent, &slot);
 		if (!err)
-			err = leaf_entry(leaf, gen, &im, key, len, e, buf, cap);
+			err = leaf_entry(leaf, gen, key, len, e, buf, cap);
 		kvp_rwsem_up_read(&t->db->tree_lock);
 		if (err != -KVE_need_page)
 			return err;
@@ -369,7 +388,6 @@ static void want_add(struct many *m, struct kv_tree *t, const struct kve_need *n
 static void look_up_all(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n, struct many *m)
 {
 	struct kve_frame *leaf, *parent;
-	struct kve_image im;
 	struct kve_need need;
 	u32 i, slot;
 
@@ -378,11 +396,11 @@ static void look_up_all(struct kv_tree *t, u64 gen, struct kve_lookup *l, u32 n,
 	for (i = 0; i < n; i++) {
 		if (l[i].err != -KVE_need_page)
 			continue;
-		l[i].err = descend(t, gen, KVE_SEEK_KEY, l[i].key, l[i].key_len, &leaf, &im, &need, &parent,
+		l[i].err = descend(t, gen, KVE_SEEK_KEY, l[i].key, l[i].key_len, &leaf, &need, &parent,
 				   &slot);
 		if (!l[i].err)
-			l[i].err = leaf_entry(leaf, gen, &im, l[i].key, l[i].key_len, &l[i].e,
-					      l[i].buf, l[i].cap);
+			l[i].err = leaf_entry(leaf, gen, l[i].key, l[i].key_len, &l[i].e, l[i].buf,
+					      l[i].cap);
 		else if (l[i].err == -KVE_need_page && need.live)
 			want_add(m, t, &need, l[i].key, l[i].key_len);
 	}
@@ -497,7 +515,6 @@ static bool bring_leaves(struct kv_tree *t, u64 gen, enum kve_seek seek, const v
 	struct many *m = kvp_alloc(sizeof(*m), 0);
 	u8 *keys = kvp_alloc_array(LEAVES_MAX, t->db->geo.key_max, 0);
 	bool good = false;
-	struct kve_image im;
 	struct kve_need need;
 	u32 slot;
 
@@ -505,7 +522,7 @@ static bool bring_leaves(struct kv_tree *t, u64 gen, enum kve_seek seek, const v
 		m->nr = 0;
 		m->most = (u32)KVF_MIN(t->db->cache.limit / 8, (u64)LEAVES_MAX);
 		kvp_rwsem_down_read(&t->db->tree_lock);
-		if (descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot) == -KVE_need_page &&
+		if (descend(t, gen, seek, key, len, &leaf, &need, &parent, &slot) == -KVE_need_page &&
 		    kve_ref_same(&need.ref, &was->ref) && parent && need.live)
 			leaves_collect(t, parent, slot, leaves, m, keys);
 		kvp_rwsem_up_read(&t->db->tree_lock);
@@ -516,14 +533,16 @@ static bool bring_leaves(struct kv_tree *t, u64 gen, enum kve_seek seek, const v
 	return good;
 }
 
-/* A frozen image does not change; the live one may, by whoever has the leaf's lock. Tree lock held. */
-static void image_copy(struct kve_frame *leaf, u64 gen, const u8 *image, u8 *page)
+/* Tree lock held. */
+static int image_copy(struct kve_frame *leaf, u64 gen, u8 *page)
 {
-	if (gen == KVE_LIVE)
-		kve_leaf_lock(leaf);
-	kve_node_copy(page, image, leaf->tree->db->geo.frame);
-	if (gen == KVE_LIVE)
-		kve_leaf_unlock(leaf);
+	struct kve_image im;
+
+	if (!kve_image_hold(leaf, gen, &im))
+		return -KVE_not_found;
+	kve_node_copy(page, im.page, leaf->tree->db->geo.frame);
+	kve_image_drop(leaf, &im);
+	return 0;
 }
 
 /* A page of a frozen image does not change, nor what its generation hides. */
@@ -550,18 +569,17 @@ static int leaf_copy(struct kv_tree *t, u64 gen, enum kve_seek seek, const void 
 		     int leaves, bool strip, struct kve_frame **beside)
 {
 	struct kve_frame *leaf, *parent;
-	struct kve_image im;
 	struct kve_need need;
 	u32 slot, round;
 	int err;
 
 	for (round = 0; round < ROUNDS_MAX; round++) {
 		kvp_rwsem_down_read(&t->db->tree_lock);
-		err = descend(t, gen, seek, key, len, &leaf, &im, &need, &parent, &slot);
+		err = descend(t, gen, seek, key, len, &leaf, &need, &parent, &slot);
 		if (!err && beside)
 			*beside = leaf_beside(parent, slot, leaves);
 		if (!err)
-			image_copy(leaf, gen, im.page, page);
+			err = image_copy(leaf, gen, page);
 		if (!err && strip && kvp_unlikely(t->ranges != NULL))
 			kve_range_strip(t, gen, page);
 		kvp_rwsem_up_read(&t->db->tree_lock);

@@ -17,36 +17,28 @@ static bool shadow_wanted(const struct kv_db *db, const struct kv_tree *t, u64 g
 	return !t->system && gen < db->open_gen && kvp_load(&db->pinned) > gen;
 }
 
-static void shadow_list(struct kv_db *db, struct kve_frame *f)
+static struct kve_shadow *shadow_new(struct kv_db *db, u8 level)
 {
-	if (f->shadow_listed)
-		return;
-	f->shadow_listed = true;
-	f->shadow_next = db->shadowed;
-	db->shadowed = f;
-}
+	struct kve_shadow *sh = kvp_alloc(sizeof(*sh), KVP_ZERO);
 
-int kve_frame_prepare(struct kv_db *db, struct kve_frame *f)
-{
-	struct kve_shadow *sh;
-	u32 i, nr;
-
-	if (!shadow_wanted(db, f->tree, f->gen))
-		return 0;
-	if (kve_frames_in_use(&db->cache) >= db->cache.limit)
-		kve_cache_shrink(db, 1);
-	sh = kvp_alloc(sizeof(*sh), KVP_ZERO);
 	if (!sh)
-		return -KVE_no_memory;
+		return NULL;
 	sh->page = kve_image_alloc(db);
-	if (sh->page && f->level)
+	if (sh->page && level)
 		sh->kids = kve_kids_alloc(db);
-	if (!sh->page || (f->level && !sh->kids)) {
+	if (!sh->page || (level && !sh->kids)) {
 		kve_image_free(db, sh->page);
 		kvp_free(sh);
-		return -KVE_no_memory;
+		return NULL;
 	}
-	kvp_rwsem_down_write(&db->tree_lock);
+	return sh;
+}
+
+/* The image as it is now becomes one. Tree lock exclusive and gate closed, or a leaf's own lock. */
+static void shadow_take(struct kv_db *db, struct kve_frame *f, struct kve_shadow *sh)
+{
+	u32 i, nr;
+
 	kve_node_copy(sh->page, f->page, db->geo.frame);
 	nr = f->level ? kve_node_nr(f->page) : 0;
 	for (i = 0; i < nr; i++) {
@@ -56,13 +48,53 @@ int kve_frame_prepare(struct kv_db *db, struct kve_frame *f)
 	}
 	sh->gen = f->gen;
 	sh->next = f->shadow;
-	f->shadow = sh;
+	kvp_store(&f->shadow, sh);
 	f->gen = db->open_gen;
+	kvp_add(&db->cache.shadows, 1u);
+	kvp_mutex_lock(&db->marks);
+	if (!f->shadow_listed) {
+		f->shadow_listed = true;
+		f->shadow_next = db->shadowed;
+		db->shadowed = f;
+	}
+	kvp_mutex_unlock(&db->marks);
+}
+
+int kve_frame_prepare(struct kv_db *db, struct kve_frame *f)
+{
+	struct kve_shadow *sh;
+
+	if (!shadow_wanted(db, f->tree, f->gen))
+		return 0;
+	if (kve_frames_in_use(&db->cache) >= db->cache.limit)
+		kve_cache_shrink(db, 1);
+	sh = shadow_new(db, f->level);
+	if (!sh)
+		return -KVE_no_memory;
+	kvp_rwsem_down_write(&db->tree_lock);
+	shadow_take(db, f, sh);
 	/* Even if no change follows: a reader that begins now needs a freeze to find this image. */
 	db->changed_gen = db->open_gen;
-	kvp_add(&db->cache.shadows, 1u);
-	shadow_list(db, f);
 	kvp_rwsem_up_write(&db->tree_lock);
+	return 0;
+}
+
+int kve_leaf_first(struct kv_db *db, struct kve_frame *leaf)
+{
+	struct kve_shadow *sh;
+
+	if (shadow_wanted(db, leaf->tree, leaf->gen) && !KVP_BUG("first-no-shadow")) {
+		if (kve_frames_in_use(&db->cache) >= db->cache.limit)
+			return -KVE_restart;
+		sh = shadow_new(db, 0);
+		if (!sh)
+			return -KVE_restart;
+		shadow_take(db, leaf, sh);
+	}
+	leaf->gen = db->open_gen;
+	if (!KVP_BUG("first-not-marked"))
+		kve_mark_dirty(db, leaf);
+	kvp_store(&leaf->ready, db->open_gen);
 	return 0;
 }
 
@@ -214,24 +246,34 @@ int kve_zombies_reap(struct kv_db *db, struct kve_batch_items *list)
 
 /* ---- dirty marks ------------------------------------------------------------------------------ */
 
+/*
+ * Marks of user trees are of the open generation, which checkpoints leave alone: what is marked already stays
+ * so until the next freeze, and so does all above it.
+ */
 void kve_mark_dirty(struct kv_db *db, struct kve_frame *f)
 {
 	struct kv_tree *t = f->tree;
 	u64 gen = kve_gen_now(t);
 
+	if (kvp_load(&f->dirty) && kvp_load(&f->dirty_last) == gen && kvp_load(&t->dirty) &&
+	    kvp_load(&t->dirty_last) == gen)
+		return;
+	kvp_mutex_lock(&db->marks);
 	for (; f && !(f->dirty && f->dirty_last == gen); f = f->parent) {
-		f->dirty_last = gen;
+		kvp_store(&f->dirty_last, gen);
 		if (f->dirty)
 			continue;
-		f->dirty = true;
-		f->dirty_since = gen;
+		/* In this order for those who look without the lock. */
+		kvp_store(&f->dirty_since, gen);
+		kvp_store_release(&f->dirty, true);
 		kvp_add(&db->cache.dirty, 1u);
 	}
-	t->dirty_last = gen;
+	kvp_store(&t->dirty_last, gen);
 	if (!t->dirty) {
-		t->dirty = true;
-		t->dirty_since = gen;
+		kvp_store(&t->dirty_since, gen);
+		kvp_store_release(&t->dirty, true);
 	}
+	kvp_mutex_unlock(&db->marks);
 }
 
 /* ---- preparing: writer lock -------------------------------------------------------------------- */

@@ -384,17 +384,27 @@ u32 kve_tree_leaves(struct kv_db *db, struct kve_op *ops, u32 n)
 
 /* ---- the lock of a leaf ------------------------------------------------------------------------ */
 
+/*
+ * Who shares the writer lock changes a leaf under its lock alone: slots, shadows, the generation of the live
+ * image. Who looks for the image of some generation under the tree lock takes it as well. A leaf is not
+ * evicted while it is locked: once locked, and then valid, it is the one for the key until it is unlocked.
+ */
+bool kve_leaf_trylock(struct kve_frame *leaf)
+{
+	u32 free = 0;
+
+	return kvp_cas(&leaf->lock, &free, 1u);
+}
+
 void kve_leaf_lock(struct kve_frame *leaf)
 {
-	u32 spins, free = 0;
+	u32 spins;
 
-	for (spins = 0; !kvp_cas(&leaf->lock, &free, 1u); spins++) {
+	for (spins = 0; !kve_leaf_trylock(leaf); spins++)
 		if (spins < 100)
 			kvp_relax();
 		else
 			kvp_yield();
-		free = 0;
-	}
 }
 
 void kve_leaf_unlock(struct kve_frame *leaf)

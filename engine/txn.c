@@ -410,22 +410,40 @@ static int commit_credits(struct kv_db *db, bool frees)
 	return err ? err : kve_credits(db, frees);
 }
 
+/*
+ * With a worker credits are asked for when a change needs them. Without one always: then checkpoints come at
+ * the same places whichever way changes go.
+ */
+int kve_commit_beside(struct kv_db *db, struct kve_op *op, u32 flags)
+{
+	bool kill_safe = kve_durability(db, flags) == KV_KILL_SAFE;
+	int err = db->worker ? kve_commit_single(db, op, flags, kill_safe, false) : -KVE_restart;
+
+	if (err != -KVE_restart)
+		return err;
+	err = commit_credits(db, kve_op_frees(op));
+	if (err)
+		return err;
+	/* For the older image of a leaf: evicting needs the tree lock. */
+	if (kvp_load(&db->pinned) && kve_frames_in_use(&db->cache) >= db->cache.limit)
+		kve_cache_shrink(db, 1);
+	return kve_commit_single(db, op, flags, kill_safe, true);
+}
+
 static int commit_once(struct kv_db *db, struct kve_op *ops, u32 nr, u32 flags, u64 *lsn)
 {
-	bool frees = nr && kve_op_frees(&ops[0]);
-	int err = db->worker ? 0 : commit_credits(db, frees);
+	int err;
 
-	if (!err && nr == 1) {
-		err = kve_commit_single(db, ops, flags, kve_durability(db, flags) == KV_KILL_SAFE);
+	if (nr == 1) {
+		err = kve_commit_beside(db, ops, flags);
 		*lsn = ops->lsn;
 		if (err != -KVE_restart)
 			return err;
-		err = 0;
+	} else {
+		err = commit_credits(db, nr && kve_op_frees(&ops[0]));
+		if (err)
+			return err;
 	}
-	if (!err && db->worker)
-		err = commit_credits(db, frees);
-	if (err)
-		return err;
 	kvp_gate_close(&db->writer);
 	err = kve_commit_locked(db, ops, nr, flags, lsn);
 	if (!err && kve_durability(db, flags) == KV_KILL_SAFE)

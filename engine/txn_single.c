@@ -2,10 +2,12 @@
 /*
  * txn_single.c - a single change of a leaf that is ready for it, beside others in other leaves.
  *
- * A leaf is ready once a transaction has changed it in the open generation: then nothing frozen shows its
- * image, all of its path is marked dirty, and it stays in memory. So, as long as slot and item fit, a change
- * needs no more than the leaf's lock, a place in the log, and the leaf itself. Everything else (splits,
- * shadows, first changes, large values, transactions) is done by txn.c with the writer lock closed.
+ * A leaf is ready once it has been changed in the open generation: then nothing frozen shows its image, all
+ * of its path is marked dirty, and it stays in memory. So, as long as slot and item fit, a change needs no
+ * more than the leaf's lock, a place in the log, and the leaf itself. A leaf that is not ready is made so
+ * under its lock (kve_leaf_first()), if there are credits, and if a transaction has changed something in the
+ * tree since the freeze. Everything else (splits, large values, transactions) is done by txn.c with the gate
+ * closed.
  *
  * Gate of the writer lock -> leaf found without a lock, locked, validated -> record in the log and, for
  * kill-safe, in the window -> slot. The log knows changes of a leaf in the order in which they are made. No
@@ -16,8 +18,18 @@
 #define TRIES 8u
 #define BYTES_MAX 4096u /* longer values would keep the log from others for too long */
 
-/* The leaf for the key, locked. -KVE_restart: not ready, or too much happens there. */
-static int leaf_take(struct kv_db *db, const struct kve_op *op, struct kve_frame **leaf)
+/*
+ * May leaves be made ready? What a generation needs once, its first transaction has seen to: the mark in the
+ * superblock, the heads of the trees that it changes, that there is something to checkpoint. With the gate
+ * shared none of this changes.
+ */
+static bool first_allowed(const struct kv_db *db, const struct kv_tree *t)
+{
+	return db->marked && db->changed && db->changed_gen == db->open_gen && t->head.gen == db->open_gen;
+}
+
+/* The leaf for the key, locked. -KVE_restart: not ready, nor to be made so; or too much happens there. */
+static int leaf_take(struct kv_db *db, const struct kve_op *op, bool first, struct kve_frame **leaf)
 {
 	struct kve_spot s;
 	u32 tries;
@@ -29,10 +41,10 @@ static int leaf_take(struct kv_db *db, const struct kve_op *op, struct kve_frame
 		kvp_reader_exit();
 		if (err == -KVE_restart)
 			continue;
-		if (err || kvp_load(&s.frame->ready) != db->open_gen)
+		if (err || (!first && kvp_load(&s.frame->ready) != db->open_gen))
 			return -KVE_restart;
 		kve_leaf_lock(s.frame);
-		if (kve_spot_valid(&s) && s.frame->ready == db->open_gen) {
+		if (kve_spot_valid(&s) && (first || s.frame->ready == db->open_gen)) {
 			*leaf = s.frame;
 			return 0;
 		}
@@ -124,7 +136,10 @@ static int change(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe
 	op->separated = op->kind == KVF_RECORD_PUT && kve_separate(db, op->key_len, op->value_len);
 	if (!fits(db, op, leaf->page, i))
 		return -KVE_restart;
-	err = kve_dead_promise(db, 1);
+	if (leaf->ready != db->open_gen)
+		err = kve_leaf_first(db, leaf);
+	if (!err)
+		err = kve_dead_promise(db, 1);
 	if (err)
 		return err;
 	err = kve_log_append_single(db, op, kill_safe, exact == (more < 0) ? more : 0);
@@ -135,27 +150,28 @@ static int change(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe
 }
 
 /*
- * Could it be a single change at all? It dirties nothing that was clean, so of what credits see to only the
- * length of the log counts. Without a worker the caller has asked for them: then checkpoints come at the same
- * places whichever way changes go.
+ * Could it be a single change at all? Of a leaf that is ready it dirties nothing that was clean, so of what
+ * credits see to only the length of the log counts.
  */
-static bool single(struct kv_db *db, const struct kve_op *op)
+static bool single(struct kv_db *db, const struct kve_op *op, bool credits)
 {
 	return (op->kind == KVF_RECORD_PUT || op->kind == KVF_RECORD_DELETE) && !op->flags &&
 	       op->tree->id >= KVF_TREE_USER && op->value_len <= BYTES_MAX &&
-	       (!db->worker || kvp_load(&db->last_ckpt_pos) <=
-			       KVF_MIN(db->checkpoint_bytes, kvp_load(&db->pace_at)));
+	       (credits || kvp_load(&db->last_ckpt_pos) <=
+			   KVF_MIN(db->checkpoint_bytes, kvp_load(&db->pace_at)));
 }
 
-int kve_commit_single(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe)
+int kve_commit_single(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe, bool credits)
 {
 	struct kve_frame *leaf;
 	int err;
 
-	if (!single(db, op))
+	if (!single(db, op, credits))
 		return -KVE_restart;
 	kvp_gate_enter(&db->writer);
-	err = kvp_load(&db->degraded) || op->tree->dropped ? -KVE_restart : leaf_take(db, op, &leaf);
+	err = -KVE_restart;
+	if (!kvp_load(&db->degraded) && !op->tree->dropped)
+		err = leaf_take(db, op, credits && first_allowed(db, op->tree), &leaf);
 	if (!err) {
 		err = change(db, op, flags, kill_safe, leaf);
 		kve_leaf_unlock(leaf);
