@@ -149,8 +149,7 @@ struct kve_frame *kve_frame_direct(struct kv_db *db, u8 level)
 
 struct kve_frame *kve_frame_new(struct kv_db *db, u8 level)
 {
-	if (kve_frames_in_use(&db->cache) >= db->cache.limit)
-		kve_cache_shrink(db, EVICT_BATCH);
+	kve_cache_room(db, EVICT_BATCH);
 	kve_values_yield(db);
 	return kve_frame_direct(db, level);
 }
@@ -288,11 +287,38 @@ static void evict_round(struct kv_db *db, u64 target)
 	kvp_rwsem_up_write(&db->tree_lock);
 }
 
-void kve_cache_shrink(struct kv_db *db, u32 count)
+/* What values and GC leave of the cache, less what values can always begin with; their own share at least. */
+static u64 frames_limit(const struct kv_db *db)
 {
-	u64 limit = db->cache.limit;
+	u64 others = kvp_load(&db->values.bytes) + kvp_load(&db->gc_bytes) + kve_values_least(db);
+	u64 left = db->cache_bytes > others ? db->cache_bytes - others : 0;
+
+	return KVF_MAX(left / (db->geo.frame + sizeof(struct kve_frame)), db->cache.limit);
+}
+
+static void cache_shrink(struct kv_db *db, u32 count)
+{
+	u64 limit = frames_limit(db);
 
 	evict_round(db, limit > count ? limit - count : 0);
+}
+
+bool kve_cache_full(const struct kv_db *db)
+{
+	return kve_frames_in_use(&db->cache) >= frames_limit(db);
+}
+
+void kve_cache_room(struct kv_db *db, u32 count)
+{
+	if (kve_cache_full(db))
+		cache_shrink(db, count);
+}
+
+void kve_frames_yield(struct kv_db *db)
+{
+	/* Shadows are nobody's choice. */
+	if (kvp_load(&db->cache.frames) > frames_limit(db) && !KVP_BUG("frames-keep-all"))
+		cache_shrink(db, EVICT_BATCH);
 }
 
 void kve_tree_evict_locked(struct kv_db *db, struct kv_tree *t)

@@ -62,6 +62,7 @@ static int round_alloc(struct kv_db *db, u32 segments, struct kve_gc **out)
 		return -KVE_no_memory;
 	}
 	kvp_store(&db->gc_bytes, (u64)gc->room + gc->abreast * db->geo.segment);
+	kve_frames_yield(db);
 	kve_values_yield(db);
 	*out = gc;
 	return 0;

@@ -308,7 +308,8 @@ struct kve_cache {
 	u64 clocked;		 /* frames in it */
 	struct kve_frame *spare; /* descriptors not in use, linked by next */
 	struct kve_frame *every; /* all descriptors, linked by every */
-	u64 frames, dirty, shadows, limit;
+	u64 frames, dirty, shadows;
+	u64 limit; /* frames that there may be whatever values need */
 	u64 misses, healed;
 	struct kvp_count hits;
 	struct kvp_reclaim *reclaim;
@@ -342,7 +343,8 @@ struct kve_values {
 	struct kve_value_queue queue[2];
 	u64 bytes; /* memory in use: slabs and pages of the index */
 	u64 idle;  /* put back to the arena, which has not given it to the system yet */
-	u64 limit; /* bytes that values may have whatever frames need */
+	u64 limit; /* bytes that values may have whatever frames need; these may borrow of it */
+	bool grows; /* memory was wanted, and frames have not been asked for theirs */
 };
 
 /* Tickets of changes that are to become durable: sync lock; see ticket.c. */
@@ -646,7 +648,7 @@ bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out
  */
 const void *kve_values_pin(struct kv_db *db, const struct kvf_value_ref *ref, u32 *pin);
 void kve_values_unpin(struct kv_db *db, u32 *pin);
-/* push: what has not been looked at for long makes room. */
+/* push: what has not been looked at for long makes room. Frames too, so the tree lock is not held. */
 void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes, bool push);
 /* It is dead. No lock; whoever has it in sight still reads it from the medium. */
 void kve_values_forget(struct kv_db *db, const struct kvf_value_ref *ref);
@@ -659,6 +661,11 @@ void kve_values_copy(struct kv_db *db, const struct kvf_value_ref *from, const s
 		     const void *bytes);
 void kve_values_shrink(struct kv_db *db, u64 bytes);
 void kve_values_yield(struct kv_db *db);
+/* Bytes that frames do not borrow: what values come to before frames have made room. */
+static inline u64 kve_values_least(const struct kv_db *db)
+{
+	return KVF_MIN(db->cache_bytes / 16, 1ull << 20);
+}
 
 /* ---- cache.c --------------------------------------------------------------------------------- */
 
@@ -703,8 +710,12 @@ static inline u32 kve_page_owner(const struct kv_tree *t, const struct kvf_ref *
 }
 void kve_frame_touch(struct kve_frame *f);
 void kve_frame_insert(struct kv_db *db, struct kve_frame *f);
-/* Evict until count frames fit below the limit. No lock held. */
-void kve_cache_shrink(struct kv_db *db, u32 count);
+/* Are as many frames in use as may be? */
+bool kve_cache_full(const struct kv_db *db);
+/* If so: evict until count fit. No lock held. */
+void kve_cache_room(struct kv_db *db, u32 count);
+/* Values grow into what frames have borrowed. Tree lock not held. */
+void kve_frames_yield(struct kv_db *db);
 /* Of a tree that nobody reads or changes. */
 void kve_tree_evict(struct kv_db *db, struct kv_tree *t);
 /* The same with the tree lock exclusive; all is clean. */

@@ -66,8 +66,7 @@ int kve_frame_prepare(struct kv_db *db, struct kve_frame *f)
 
 	if (!shadow_wanted(db, f->tree, f->gen))
 		return 0;
-	if (kve_frames_in_use(&db->cache) >= db->cache.limit)
-		kve_cache_shrink(db, 1);
+	kve_cache_room(db, 1);
 	sh = shadow_new(db, f->level);
 	if (!sh)
 		return -KVE_no_memory;
@@ -84,7 +83,7 @@ int kve_leaf_first(struct kv_db *db, struct kve_frame *leaf)
 	struct kve_shadow *sh;
 
 	if (shadow_wanted(db, leaf->tree, leaf->gen) && !KVP_BUG("first-no-shadow")) {
-		if (kve_frames_in_use(&db->cache) >= db->cache.limit)
+		if (kve_cache_full(db))
 			return -KVE_restart;
 		sh = shadow_new(db, 0);
 		if (!sh)

@@ -425,8 +425,8 @@ int kve_commit_beside(struct kv_db *db, struct kve_op *op, u32 flags)
 	if (err)
 		return err;
 	/* For the older image of a leaf: evicting needs the tree lock. */
-	if (kvp_load(&db->pinned) && kve_frames_in_use(&db->cache) >= db->cache.limit)
-		kve_cache_shrink(db, 1);
+	if (kvp_load(&db->pinned))
+		kve_cache_room(db, 1);
 	return kve_commit_single(db, op, flags, kill_safe, true);
 }
 

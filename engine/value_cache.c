@@ -26,8 +26,10 @@
  * Who overwrites or deletes a value takes its words away, by compare and swap: the dead neither fill buckets
  * nor move to the main queue. Their memory comes back with their slabs.
  *
- * Memory counts by slabs and pages of the index, and is bounded by what the frames leave of the cache, a
- * quarter at least. Cursors fill what is free, but push nothing out. What does not fit is just not cached.
+ * Memory counts by slabs and pages of the index, and is bounded by what the frames leave of the cache. A
+ * quarter is the values' own: frames have of it what values do not use, but for what these begin with, and go
+ * when values want room, little by little. Cursors fill what is free, but push no value out. What does not
+ * fit is just not cached.
  */
 #include "kve.h"
 #include "racy.h"
@@ -466,12 +468,24 @@ static void evict(struct kve_values *vc, u64 target)
 
 /* ---- putting in ---------------------------------------------------------------------------------- */
 
-static u64 *bucket_make(struct kve_values *vc, u64 hash)
+/* So many bytes below the limit. False: there are not, and nothing is to be pushed out. */
+static bool room_make(struct kve_values *vc, u64 bytes, u64 limit, bool push)
+{
+	if (!push && vc->bytes + bytes > limit)
+		return false;
+	evict(vc, limit - KVF_MIN(bytes, limit));
+	return true;
+}
+
+static u64 *bucket_make(struct kve_values *vc, u64 hash, u64 limit, bool push)
 {
 	u64 **page = &vc->index[(hash >> (64 - vc->shift)) / PAGE_BUCKETS], *slots;
 	u32 i;
 
 	if (!*page) {
+		vc->grows = true;
+		if (!room_make(vc, 3 * SLAB_BYTES, limit, push))
+			return NULL;
 		slots = kvp_arena_get(vc->arena);
 		if (!slots)
 			return NULL;
@@ -522,9 +536,10 @@ static u64 *slot_choose(u64 *slots)
 static bool piece_put(struct kve_values *vc, const struct kve_value_head *head, const void *bytes, u64 limit,
 		      bool push)
 {
-	u64 hash = hash_of(head), tag = tag_of(vc, hash), *slots = bucket_make(vc, hash), *slot, word;
+	u64 hash = hash_of(head), tag = tag_of(vc, hash), *slots, *slot, word;
 	struct kve_value_queue *q;
 
+	slots = bucket_make(vc, hash, limit, push);
 	if (!slots)
 		return false;
 	slot = slot_find(vc, slots, tag, head);
@@ -532,10 +547,10 @@ static bool piece_put(struct kve_values *vc, const struct kve_value_head *head, 
 		return true;
 	q = &vc->queue[slot ? MAIN : SMALL];
 	if (!queue_has_room(vc, q, entry_bytes(head->bytes))) {
+		vc->grows = true;
 		/* Its own slab, and one to move to. */
-		if (!push && vc->bytes + 2 * SLAB_BYTES > limit)
+		if (!room_make(vc, 2 * SLAB_BYTES, limit, push))
 			return false;
-		evict(vc, limit - 2 * SLAB_BYTES);
 		if (!queue_has_room(vc, q, entry_bytes(head->bytes)) && !slab_take(vc, q))
 			return false;
 	}
@@ -548,12 +563,24 @@ static bool piece_put(struct kve_values *vc, const struct kve_value_head *head, 
 	return true;
 }
 
-/* What frames and GC do not use; a quarter of the cache at least, or, while GC is at work, an eighth. */
+/* What frames have of the values' own. */
+static u64 borrowed(const struct kv_db *db)
+{
+	u64 frames = kvp_load(&db->cache.frames), own = db->cache.limit;
+
+	return frames > own && !KVP_BUG("values-over-frames") ? (frames - own) * db->geo.frame : 0;
+}
+
+/*
+ * What frames and GC do not use; a quarter of the cache at least, or, while GC is at work, an eighth, less
+ * what frames have borrowed of that.
+ */
 static u64 values_limit(const struct kv_db *db)
 {
 	u64 frames = kve_frames_bytes(db), gc = kvp_load(&db->gc_bytes), all = db->cache_bytes;
 	u64 least = db->values.limit - KVF_MIN(gc, db->values.limit / 2);
 
+	least -= KVF_MIN(borrowed(db), least - kve_values_least(db));
 	return KVF_MAX(least, all > frames + gc ? all - frames - gc : 0);
 }
 
@@ -562,6 +589,7 @@ void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const voi
 	struct kve_values *vc = &db->values;
 	struct kve_value_head head;
 	u64 limit;
+	bool grows;
 
 	head_of(ref, &head);
 	if (head.len > vc->limit / 8)
@@ -574,7 +602,11 @@ void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const voi
 	}
 	while (piece_put(vc, &head, (const u8 *)bytes + head.piece * PIECE, limit, push) && head_next(&head))
 		;
+	grows = vc->grows;
+	vc->grows = false;
 	kvp_mutex_unlock(&vc->lock);
+	if (grows)
+		kve_frames_yield(db);
 }
 
 /* Is it there? Lock. */

@@ -20,10 +20,9 @@
 #define ROUNDS_MAX 99
 #define PICKS_KEPT 12
 #define FLOOR_NAME "floor"
-/* Of the memory cgroup, an engine's cache gets one part in so many. */
-/* In tight memory: half for an engine that has the page cache besides; else all but what is no cache. */
+/* Of the memory cgroup: half for an engine that has the page cache besides; else all but what is no cache. */
 #define TIGHT_CACHE_SHARE 2
-#define TIGHT_NO_CACHE ((uint64_t)24 << 20)
+#define TIGHT_NO_CACHE ((uint64_t)8 << 20)
 
 struct known_engine {
 	const char *name;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * test_values.c - the cache of separated values: what it takes for the same value, long values, what stays
- * when everything is looked at once, giving memory back, what cursors look at where it stands, readers beside
- * inserts and evictions, and the memory of a whole volume.
+ * when everything is looked at once, giving memory back, sharing it with frames, what cursors look at where
+ * it stands, readers beside inserts and evictions, and the memory of a whole volume.
  *
  * All but the last work on the cache itself, with refs made up: bytes follow from the ref, so whatever a
  * hit returns can be judged. Meant for -fsanitize=thread as well. Row M2, planted bugs values-no-validation,
- * values-pin-ignored.
+ * values-pin-ignored, values-over-frames, frames-keep-all.
  */
 #include "tests/unit/volume.h"
 
@@ -192,6 +192,86 @@ START_TEST(hot_ones_give_way)
 	must(count_in(v.db, 0, fits * 3 / 4, 1000) == 0);
 	insert(v.db, 1, 1000, true);
 	must(look(v.db, 1, 1000));
+	volume_end(&v);
+}
+END_TEST
+
+/* ---- beside frames ------------------------------------------------------------------------------- */
+
+#define SMALL_LEN 300u /* in the leaves */
+
+/* All of so many keys with small values; together they are more than the cache. */
+static void small_read(kv_db *db, uint32_t keys)
+{
+	uint8_t got[SMALL_LEN];
+	uint32_t n;
+	size_t len;
+
+	for (n = 0; n < keys; n++)
+		ok(kv_get_into(db, NULL, &n, sizeof(n), got, sizeof(got), &len));
+}
+
+static void small_put(kv_db *db, uint32_t keys)
+{
+	uint8_t value[SMALL_LEN];
+	uint32_t n;
+
+	for (n = 0; n < keys; n++) {
+		bytes_of(n, SMALL_LEN, value);
+		ok(kv_put(db, NULL, &n, sizeof(n), value, SMALL_LEN, KV_MEMORY));
+	}
+	ok(kv_checkpoint(db));
+}
+
+static void frames_pin(kv_db *db, uint32_t pins)
+{
+	struct kve_frame *f = db->cache.clock;
+	uint64_t n;
+
+	for (n = db->cache.clocked; n; n--, f = f->next)
+		kvp_add(&f->pins, pins);
+}
+
+static uint64_t cache_used(const kv_db *db)
+{
+	return kve_frames_bytes(db) + db->values.bytes;
+}
+
+/* Values come in, and all the time there is no more than the whole. */
+static void values_press(kv_db *db, uint32_t from, uint32_t nr)
+{
+	uint32_t n;
+
+	for (n = from; n < from + nr; n++) {
+		insert(db, n, 1000, true);
+		must(cache_used(db) <= db->cache_bytes);
+	}
+}
+
+/* Frames have what values do not use, and give it back, but not before it is theirs to give. */
+START_TEST(frames_borrow)
+{
+	uint32_t keys, own, round;
+	struct volume v;
+
+	volume_make(&v, MEM_DEFAULT, cache_8m);
+	keys = (uint32_t)v.db->cache_bytes / SMALL_LEN;
+	own = (uint32_t)(v.db->values.limit / 1000);
+	small_put(v.db, keys);
+	for (round = 0; round < 2; round++) {
+		small_read(v.db, keys);
+		must(kve_frames_bytes(v.db) > v.db->cache_bytes * 7 / 8);
+		frames_pin(v.db, 1);
+		values_press(v.db, 0, own);
+		must(kve_frames_bytes(v.db) > v.db->cache_bytes * 7 / 8);
+		frames_pin(v.db, -1u);
+		values_press(v.db, own, 2 * own);
+		must(v.db->values.bytes > v.db->values.limit * 7 / 8);
+		must(kve_frames_bytes(v.db) > v.db->cache_bytes * 5 / 8);
+		small_read(v.db, keys);
+		must(v.db->values.bytes > v.db->values.limit * 7 / 8);
+		kve_values_shrink(v.db, ~0ull);
+	}
 	volume_end(&v);
 }
 END_TEST
@@ -478,7 +558,7 @@ END_TEST
 static Suite *suite(void)
 {
 	Suite *s = suite_create("values");
-	TCase *t = tcase_create("values");
+	TCase *t = tcase_create("values"), *beside = tcase_create("frames");
 
 	tcase_set_timeout(t, 400); /* a sanitizer on a busy machine */
 	tcase_add_test(t, only_the_same);
@@ -491,6 +571,9 @@ static Suite *suite(void)
 	tcase_add_test(t, readers_beside_eviction);
 	tcase_add_loop_test(t, memory_is_bounded, 0, 2);
 	suite_add_tcase(s, t);
+	tcase_set_timeout(beside, 400);
+	tcase_add_test(beside, frames_borrow);
+	suite_add_tcase(s, beside);
 	return s;
 }
 
