@@ -53,15 +53,25 @@ static int dev_open(const char *path, const kv_options *opt, unsigned int more, 
 	return kvp_file_open(dev, path, flags);
 }
 
-/* Nothing but zeros where a signature would be. */
+/* *empty stays true if there are zeros alone. */
+static int zeros_read(struct kvp_dev *dev, u64 off, u8 *buf, u32 len, bool *empty)
+{
+	int err = kvp_dev_read(dev, off, buf, len);
+	u32 i;
+
+	for (i = 0; !err && i < len && *empty; i++)
+		*empty = buf[i] == 0;
+	return err;
+}
+
+/* Nothing but zeros where a signature would be. A volume shows in its first bytes. */
 static int looks_empty(struct kvp_dev *dev, bool *empty)
 {
-	u64 len = KVF_MIN(dev->size, 65536ull), i;
+	u32 len = (u32)KVF_ROUND_DOWN(KVF_MIN(dev->size, 65536ull), dev->align);
 	u8 *buf;
 	int err;
 
 	*empty = true;
-	len = KVF_ROUND_DOWN(len, dev->align);
 	if (!len) {
 		*empty = dev->size == 0;
 		return 0;
@@ -69,9 +79,9 @@ static int looks_empty(struct kvp_dev *dev, bool *empty)
 	buf = kvp_iobuf_alloc(len);
 	if (!buf)
 		return -KVE_no_memory;
-	err = kvp_dev_read(dev, 0, buf, (u32)len);
-	for (i = 0; !err && i < len && *empty; i++)
-		*empty = buf[i] == 0;
+	err = zeros_read(dev, 0, buf, dev->align, empty);
+	if (!err && *empty && len > dev->align)
+		err = zeros_read(dev, dev->align, buf, len - dev->align, empty);
 	kvp_iobuf_free(buf, len);
 	return err;
 }

@@ -153,6 +153,11 @@ START_TEST(what_is_no_volume)
 	must_be(kv_create(path, NULL), KV_E_NOTVOLUME);
 	opt.flags = KV_OPEN_CREATE;
 	must_be(kv_open(path, &opt, &db), KV_E_NOTVOLUME);
+	/* Zeros where a volume begins say nothing of what follows. */
+	memset(junk, 0, 60000);
+	write_file(path, junk, sizeof(junk));
+	must_be(kv_open(path, &opt, &db), KV_E_NOTVOLUME);
+	must_be(kv_create(path, NULL), KV_E_NOTVOLUME);
 	write_file(path, "hello\n", 6);
 	must_be(kv_open(path, &opt, &db), KV_E_NOTVOLUME);
 	must_be(kv_create(path, NULL), KV_E_NOTVOLUME);
