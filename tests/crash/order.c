@@ -306,6 +306,7 @@ struct walk {
 	const struct kvf_super *sb;
 	bool mark; /* protect what is found; else complain of what is not there */
 	bool snapshot; /* in the forest of one: what it says of others counts no more */
+	u64 origin;    /* of the tree, a clone: pages born up to then are of others */
 };
 
 static void walk_page(struct walk *w, const struct kvf_ref *ref, u32 tree, unsigned int depth);
@@ -316,6 +317,8 @@ static bool page_good(struct walk *w, u64 block, const struct kvf_ref *ref, u32 
 	u64 off = block << w->o->g.block_shift;
 	u32 len = le32_to_cpu(ref->blocks) << w->o->g.block_shift;
 
+	if (le64_to_cpu(ref->birth) <= w->origin)
+		e.tree = 0;
 	return off + len <= w->size && !kvf_page_verify(w->image + off, len, block, &e, &w->o->g);
 }
 
@@ -414,7 +417,9 @@ static void walk_page(struct walk *w, const struct kvf_ref *ref, u32 tree, unsig
 			    cell_len < sizeof(head))
 				continue;
 			memcpy(&head, cell + cell_len - sizeof(head), sizeof(head));
+			w->origin = le64_to_cpu(head.origin);
 			walk_page(w, &head.root, le32_to_cpu(head.id), depth + 1);
+			w->origin = 0;
 		} else if (tree != KVF_TREE_SEGTAB) {
 			walk_value(w, cell, cell_len, flags);
 		}
