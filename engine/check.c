@@ -113,7 +113,7 @@ int kv_check(kv_db *db, uint32_t flags, void (*fn)(void *arg, int finding, const
 		problem(&ck, KVF_F_volume_short, db->reason);
 	for (t = kvp_load_acquire(&db->trees); t && !err; t = t->next)
 		/* Of a clone that is being dropped parts are gone. */
-		if (!t->system && !kvp_load(&t->gone_gen) && !(t->origin.gen && kvp_load(&t->dropped)))
+		if (!t->system && !kvp_load(&t->gone_gen) && !(kve_is_clone(t) && kvp_load(&t->dropped)))
 			err = tree_check(&ck, t);
 	if (problems)
 		*problems = ck.problems;

@@ -65,12 +65,13 @@ static int origin_hold(struct kv_tree *t, struct kve_snapshot **out)
 	int err = 0;
 
 	kvp_mutex_lock(&db->state);
-	s = origin_find(db, t->origin.gen);
+	s = origin_find(db, kvp_load(&t->origin.gen));
 	if (s)
 		s->uses++;
 	kvp_mutex_unlock(&db->state);
 	if (!s)
-		return kve_fail(db, KVE_too_old, "the clone was dropped, and the snapshot deleted");
+		return kve_fail(db, KVE_too_old, "the clone was dropped or detached, and its snapshot "
+				"deleted");
 	if (!kvp_load_acquire(&s->loaded)) {
 		kvp_mutex_lock(&db->ckpt_lock);
 		err = kve_snapshot_trees(db, s);
@@ -108,7 +109,7 @@ int kve_chunks_get(struct kv_tree *t, const struct kvf_object *o, struct kve_chu
 		err = origin_hold(t, &next.held);
 		kve_chunks_put(db, c);
 		c->held = next.held;
-		t = err ? t : kve_snapshot_tree(c->held, t->origin.tree);
+		t = err ? t : kve_snapshot_tree(c->held, kvp_load(&t->origin.tree));
 	}
 	c->tree = t && !err ? objects_of(t) : NULL;
 	if (!err && !c->tree)
@@ -183,7 +184,7 @@ static void trees_look(struct clones *c)
 
 	kvp_rwsem_down_read(&c->db->tree_lock);
 	for (t = c->db->trees; t; t = t->next)
-		if (t->origin.gen == c->gen && !kvp_load(&t->gone_gen))
+		if (kve_is_clone(t) && t->origin.gen == c->gen && !kvp_load(&t->gone_gen))
 			name_add(c, kvp_load(&t->dropped) ? "(being dropped)" : t->name);
 	kvp_rwsem_up_read(&c->db->tree_lock);
 }
@@ -197,8 +198,8 @@ int kve_clones_none(struct kv_db *db, const struct kve_snapshot *s)
 		return 0;
 	trees_look(&c);
 	if (c.nr)
-		return kve_fail(db, KVE_in_use, "snapshot '%s' has %u clone%s: %s; drop %s first", s->name,
-				c.nr, c.nr == 1 ? "" : "s", c.names, c.nr == 1 ? "it" : "them");
+		return kve_fail(db, KVE_in_use, "snapshot '%s' has %u clone%s: %s; drop or detach %s first",
+				s->name, c.nr, c.nr == 1 ? "" : "s", c.names, c.nr == 1 ? "it" : "them");
 	err = snapshots_look(&c);
 	if (err || !c.nr)
 		return err;
@@ -221,7 +222,7 @@ bool kve_clones_dropped(struct kv_db *db, const char *snapshot)
 	kvp_mutex_unlock(&db->ckpt_lock);
 	kvp_rwsem_down_read(&db->tree_lock);
 	for (t = !snapshot || gen ? db->trees : NULL; t && !yes; t = t->next)
-		yes = t->origin.gen && (!gen || t->origin.gen == gen) && kvp_load(&t->dropped) &&
+		yes = kve_is_clone(t) && (!gen || t->origin.gen == gen) && kvp_load(&t->dropped) &&
 		      !kvp_load(&t->gone_gen);
 	kvp_rwsem_up_read(&db->tree_lock);
 	return yes;
@@ -335,8 +336,9 @@ int kv_tree_origin(kv_db *db, const char *name, kv_tree_origin_info *out)
 	if (!t)
 		return kve_return(db, kve_fail(db, KVE_no_tree, "'%s'", name ? name : KVF_TREE_DEFAULT_NAME));
 	kvp_mutex_lock(&db->state);
-	if (t->origin.gen)
-		s = origin_find(db, t->origin.gen);
+	if (kve_is_clone(t))
+		s = origin_find(db, kvp_load(&t->origin.gen));
+	out->detaching = s && (t->detaching || t->detach);
 	if (s) {
 		memcpy(out->snapshot, s->name, KVF_MIN(strlen(s->name), sizeof(out->snapshot) - 1));
 		out->generation = s->gen;
@@ -456,6 +458,7 @@ static int prune_end(struct kv_db *db, struct kv_tree *t)
 	kvp_store(&t->gone_gen, db->open_gen);
 	t->row_dirty = true;
 	kvp_rwsem_up_write(&db->tree_lock);
+	kve_detach_forget(t);
 	db->changed = true;
 	db->changed_gen = db->open_gen;
 	return 0;

@@ -64,6 +64,7 @@ static void trees_free(struct kv_db *db)
 	while ((t = db->trees)) {
 		db->trees = t->next;
 		kve_ranges_free(t);
+		kve_detach_free(t->detach);
 		while ((h = t->shadow)) {
 			t->shadow = h->next;
 			kvp_free(h);

@@ -168,9 +168,11 @@ static void row_head(struct kv_tree *t, u64 gen, struct kvf_tree_head *h)
 	h->id = cpu_to_le32(t->id);
 	h->created = cpu_to_le64(t->created);
 	h->created_gen = cpu_to_le64(t->created_gen);
-	h->origin = cpu_to_le64(t->origin.gen);
-	h->origin_object = cpu_to_le64(t->origin.object);
-	h->origin_tree = cpu_to_le32(t->origin.tree);
+	if (kve_is_clone(t)) {
+		h->origin = cpu_to_le64(t->origin.gen);
+		h->origin_object = cpu_to_le64(t->origin.object);
+		h->origin_tree = cpu_to_le32(t->origin.tree);
+	}
 	kvp_rwsem_down_read(&t->db->tree_lock);
 	head = kve_head_at(t, gen);
 	if (head) {

@@ -87,11 +87,13 @@ struct kve_head {
 	struct kvf_ref ref;	/* all zero and no root: empty */
 };
 
+struct kve_detach;
 /* Of a clone: what was born up to here is the snapshot's; clone.c. */
 struct kve_origin {
 	u64 gen, lsn;	/* of the snapshot; 0: no clone */
 	u64 object;	/* large values with ids below this are its own */
 	u32 tree;	/* id of the tree there */
+	bool left;	/* atomic: detached since; older readers alone see what was shared */
 };
 
 struct kv_tree {
@@ -110,7 +112,9 @@ struct kv_tree {
 	u64 dirty_since, dirty_last; /* as those of frames */
 	bool dirty;
 	u64 created;
-	struct kve_origin origin; /* set before the tree is known to others */
+	struct kve_origin origin; /* set before the tree is known to others; going back stores atomically */
+	struct kve_detach *detach; /* what it shares is being copied, NULL: not; who has set detaching */
+	bool detaching;		   /* by a call that is under way; state lock */
 	struct kve_head head;	  /* live */
 	struct kve_head *shadow;  /* of frozen generations, newest first */
 	char name[KVF_TREE_NAME_MAX + 1];
@@ -119,15 +123,23 @@ struct kv_tree {
 /* Pages, values and large values of a clone that are its origin's: they neither live nor die in it. */
 static inline bool kve_shared_page(const struct kv_tree *t, const struct kvf_ref *ref)
 {
-	return t->origin.gen && le64_to_cpu(ref->birth) <= t->origin.gen;
+	u64 gen = kvp_load(&t->origin.gen);
+
+	return gen && le64_to_cpu(ref->birth) <= gen;
 }
 static inline bool kve_shared_value(const struct kv_tree *t, const struct kvf_value_ref *ref)
 {
-	return le64_to_cpu(ref->lsn) <= t->origin.lsn;
+	return le64_to_cpu(ref->lsn) <= kvp_load(&t->origin.lsn);
 }
 static inline bool kve_shared_object(const struct kv_tree *t, const struct kvf_object *o)
 {
-	return le64_to_cpu(o->object) < t->origin.object;
+	return le64_to_cpu(o->object) < kvp_load(&t->origin.object);
+}
+
+/* It needs the snapshot that it starts from. */
+static inline bool kve_is_clone(const struct kv_tree *t)
+{
+	return kvp_load(&t->origin.gen) && !kvp_load(&t->origin.left);
 }
 
 /* ---- space ----------------------------------------------------------------------------------- */
@@ -424,6 +436,7 @@ struct kv_db {
 	/* rollback.c; checkpoint lock */
 	bool alone;    /* it has the writer lock closed */
 	bool rolled;   /* the next superblock's log is no use to the state before: never fall back to it */
+	u64 rolls;     /* atomic: times that the state went back */
 	u32 streaming; /* large values that are being streamed in; writer lock */
 
 	struct kve_patch *patches;
@@ -904,6 +917,8 @@ void kve_object_key(u8 *buf, u8 class, u64 object, u64 chunk);
 int kve_object_read(struct kv_tree *t, u64 gen, const struct kvf_object *o, u64 offset, void *buf,
 		    size_t len);
 struct kve_entry;
+/* The large value that the key has, in chunks of its own. -KVE_restart: the key has another value by now. */
+int kve_object_copy(struct kv_tree *t, const void *key, u32 key_len, const struct kve_entry *e);
 int kve_reader_entry(struct kv_db *db, struct kv_read *r, struct kv_tree *t, const void *key,
 		     u32 key_len, const struct kve_entry *e, const u8 *inline_value, kv_reader **out);
 

@@ -152,6 +152,7 @@ struct kve_op {
 	 */
 	int (*compute)(struct kve_op *op, const struct kve_entry *e, const u8 *value);
 	void *arg; /* of compute; RANGE_DELETE: struct kve_range, NULL once it is in its tree's list */
+	const struct kve_entry *only; /* while the key holds this ref or large value, else -KVE_restart */
 	u64 seen; /* slot and existed are right while the leaf's version is one less; 0: never */
 	u32 slot;
 };
@@ -274,6 +275,21 @@ int kve_clones_none(struct kv_db *db, const struct kve_snapshot *s);
 bool kve_clones_dropped(struct kv_db *db, const char *snapshot);
 /* A step of dropping one: gone_gen is set when it is done. No lock held. */
 int kve_clone_prune(struct kv_db *db, struct kv_tree *t);
+
+/* ---- detach.c ---- */
+
+/* NULL is fine. */
+void kve_detach_free(struct kve_detach *d);
+/* The tree was dropped: no other call will go on with it. State lock not held. */
+void kve_detach_forget(struct kv_tree *t);
+/* Does a leaf's entry refer to something of the origin? */
+static inline bool kve_shared_entry(const struct kv_tree *t, const struct kve_entry *e)
+{
+	u8 kind = e->flags & KVF_CELL_KIND;
+
+	return (kind == KVF_CELL_REF && kve_shared_value(t, &e->ref)) ||
+	       (kind == KVF_CELL_OBJECT && kve_shared_object(t, &e->object));
+}
 
 /* Tree registry: forest.c */
 int kve_tree_row(struct kv_db *db, const u8 *key, u32 key_len, const u8 *cell, u32 cell_len,

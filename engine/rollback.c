@@ -345,6 +345,16 @@ static void tree_leave(struct kv_tree *t)
 	kvp_store(&t->head.count, 0ull);
 }
 
+/* Some who read pages look there without lock; what they read is not the tree's any more. */
+static void origin_enter(struct kv_tree *t, const struct kve_origin *o)
+{
+	kvp_store(&t->origin.lsn, o->lsn);
+	kvp_store(&t->origin.object, o->object);
+	kvp_store(&t->origin.tree, o->tree);
+	kvp_store(&t->origin.gen, o->gen);
+	kvp_store(&t->origin.left, false);
+}
+
 static void tree_enter(struct rollback *rb, struct target *g)
 {
 	struct kv_db *db = rb->db;
@@ -355,7 +365,7 @@ static void tree_enter(struct rollback *rb, struct target *g)
 		memcpy(t->name, g->name, sizeof(t->name));
 	t->created = le64_to_cpu(g->head.created);
 	t->created_gen = le64_to_cpu(g->head.created_gen);
-	t->origin = g->origin;
+	origin_enter(t, &g->origin);
 	t->dropped_gen = 0;
 	t->nameless = false;
 	t->head.ref = g->head.root;
@@ -449,6 +459,7 @@ static int go_back(struct rollback *rb)
 	struct kv_db *db = rb->db;
 	int err;
 
+	kvp_add(&db->rolls, 1u);
 	trees_switch(rb);
 	space_switch(rb);
 	kve_snapshots_roll(db, rb->snap, rb->stale);

@@ -45,18 +45,11 @@ void kve_object_key(u8 *buf, u8 class, u64 object, u64 chunk)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-int kv_writer_open(kv_db *db, kv_tree *tree, const void *key, size_t key_len, kv_writer **out)
+static struct kv_writer *writer_new(struct kv_tree *t, const void *key, u32 key_len)
 {
-	struct kv_writer *w;
-	int err = kve_enter(db, true);
+	struct kv_writer *w = kvp_alloc(sizeof(*w), KVP_ZERO);
+	struct kv_db *db = t->db;
 
-	if (!err)
-		err = kve_key_check(db, key, key_len);
-	if (!err && kvp_load(&kve_tree_of(db, tree)->dropped))
-		err = -KVE_no_tree;
-	if (err)
-		return kve_return(db, err);
-	w = kvp_alloc(sizeof(*w), KVP_ZERO);
 	if (w) {
 		w->key = kvp_alloc(key_len, 0);
 		w->buf = kvp_alloc(db->geo.chunk_bytes, 0);
@@ -67,15 +60,30 @@ int kv_writer_open(kv_db *db, kv_tree *tree, const void *key, size_t key_len, kv
 			kvp_free(w->buf);
 		}
 		kvp_free(w);
-		return kve_return(db, -KVE_no_memory);
+		return NULL;
 	}
 	w->db = db;
-	w->tree = kve_tree_of(db, tree);
+	w->tree = t;
 	memcpy(w->key, key, key_len);
-	w->key_len = (u32)key_len;
+	w->key_len = key_len;
 	kvp_add(&db->handles, 1u);
-	*out = w;
-	return 0;
+	return w;
+}
+
+int kv_writer_open(kv_db *db, kv_tree *tree, const void *key, size_t key_len, kv_writer **out)
+{
+	struct kv_writer *w = NULL;
+	int err = kve_enter(db, true);
+
+	if (!err)
+		err = kve_key_check(db, key, key_len);
+	if (!err && kvp_load(&kve_tree_of(db, tree)->dropped))
+		err = -KVE_no_tree;
+	if (!err && !(w = writer_new(kve_tree_of(db, tree), key, (u32)key_len)))
+		err = -KVE_no_memory;
+	if (!err)
+		*out = w;
+	return kve_return(db, err);
 }
 
 static void writer_free(struct kv_writer *w)
@@ -148,14 +156,15 @@ int kv_writer_write(kv_writer *w, const void *data, size_t len)
 	return kve_return(w->db, err);
 }
 
-static int object_commit(struct kv_writer *w, u32 flags)
+/* only: while the key still holds that, or NULL. */
+static int object_commit(struct kv_writer *w, const struct kve_entry *only, u32 flags)
 {
 	u8 pending[KVE_OBJECT_KEY_BYTES];
 	struct kvf_object o = { .object = cpu_to_le64(w->object), .length = cpu_to_le64(w->length),
 				.chunk_bytes = cpu_to_le32(w->db->geo.chunk_bytes) };
 	struct kve_op ops[2] = {
 		{ .tree = w->tree, .kind = KVF_RECORD_PUT, .flags = KVF_RECORD_OBJECT, .key = w->key,
-		  .key_len = w->key_len, .value = &o, .value_len = sizeof(o) },
+		  .key_len = w->key_len, .value = &o, .value_len = sizeof(o), .only = only },
 		{ .tree = w->db->objects, .kind = KVF_RECORD_DELETE, .key = pending,
 		  .key_len = KVE_OBJECT_ROW_BYTES },
 	};
@@ -197,7 +206,7 @@ int kv_writer_commit(kv_writer *w, uint32_t flags)
 	if (!err)
 		err = kve_flags_check(db, flags, KV_PUT_NEW | KV_PUT_REPLACE);
 	if (!err)
-		err = w->object ? object_commit(w, flags) : kve_commit(db, &op, 1, flags);
+		err = w->object ? object_commit(w, NULL, flags) : kve_commit(db, &op, 1, flags);
 	if (err && w->object && !kvp_load(&db->degraded))
 		object_abort(db, w->object, w->length);
 	writer_free(w);
@@ -210,6 +219,32 @@ void kv_writer_abort(kv_writer *w)
 	if (w->object && !kve_enter(w->db, true))
 		object_abort(w->db, w->object, w->length);
 	writer_free(w);
+}
+
+int kve_object_copy(struct kv_tree *t, const void *key, u32 key_len, const struct kve_entry *e)
+{
+	struct kv_writer *w = writer_new(t, key, key_len);
+	struct kv_db *db = t->db;
+	int err = 0;
+
+	if (!w)
+		return -KVE_no_memory;
+	do {
+		if (kvp_load(&t->dropped))
+			err = -KVE_no_tree;
+		w->used = (u32)KVF_MIN((u64)db->geo.chunk_bytes, e->value_len - w->length);
+		if (!err)
+			err = kve_object_read(t, KVE_LIVE, &e->object, w->length, w->buf, w->used);
+		w->length += w->used;
+		if (!err)
+			err = chunk_write(w);
+	} while (!err && w->length < e->value_len);
+	if (!err)
+		err = object_commit(w, e, KV_MEMORY);
+	if (err && w->object && !kvp_load(&db->degraded))
+		object_abort(db, w->object, w->length);
+	writer_free(w);
+	return err;
 }
 
 /* ---- deleting in steps -------------------------------------------------------------------------- */
@@ -369,7 +404,7 @@ int kve_doomed_step(struct kv_db *db, bool *more)
 		err = kve_range_step(db, more);
 	for (t = kvp_load_acquire(&db->trees); t && !err && !*more; t = t->next)
 		if (kvp_load(&t->dropped) && !kvp_load(&t->gone_gen)) {
-			*more = t->origin.gen != 0;
+			*more = kve_is_clone(t);
 			err = *more ? kve_clone_prune(db, t) : tree_step(&c, t, more);
 		}
 	if (err || *more)

@@ -143,7 +143,7 @@ static int attach(struct kv_tree *t, u64 gen, enum kve_seek seek, const void *ke
 	if (descend(t, gen, seek, key, len, &leaf, &need, &parent, &slot) != -KVE_need_page ||
 	    !need.live || !kve_ref_same(&need.ref, &f->ref)) {
 		/* somebody else was faster, or the tree has changed */
-	} else if (!(t->dropped && t->origin.gen) && /* it is pruned: see clone.c */
+	} else if (!(t->dropped && kve_is_clone(t)) && /* it is pruned: see clone.c */
 		   !kve_node_child_fits(parent ? parent->page : NULL, t->db->geo.frame, slot, f->page)) {
 		block = le64_to_cpu(f->ref.block0);
 	} else {

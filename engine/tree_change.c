@@ -478,8 +478,23 @@ static u32 slot_find(const struct kve_op *op, const struct kve_frame *leaf, bool
 	return kve_node_search(leaf->page, op->tree->db->geo.frame, op->key, op->key_len, exact);
 }
 
+/* Does the key hold what it has to? e NULL: nothing. */
+static int only_check(const struct kve_op *op, const struct kve_entry *e)
+{
+	const struct kve_entry *only = op->only;
+	u8 kind = only ? only->flags & KVF_CELL_KIND : 0;
+
+	if (!only)
+		return 0;
+	if (!e || (e->flags & KVF_CELL_KIND) != kind)
+		return -KVE_restart;
+	if (kind == KVF_CELL_REF)
+		return memcmp(&e->ref, &only->ref, sizeof(e->ref)) ? -KVE_restart : 0;
+	return memcmp(&e->object, &only->object, sizeof(e->object)) ? -KVE_restart : 0;
+}
+
 /* What the key holds now: for conditions, and for a large value that must be deleted with it. */
-static void old_state(struct kv_db *db, struct kve_op *op)
+static int old_state(struct kv_db *db, struct kve_op *op)
 {
 	const u8 *page = op->leaf->page, *cell, *value;
 	struct kve_entry e;
@@ -490,15 +505,16 @@ static void old_state(struct kv_db *db, struct kve_op *op)
 	op->seen = op->leaf->version + 1;
 	op->old_object = 0;
 	if (!op->existed)
-		return;
+		return only_check(op, NULL);
 	cell = kvf_page_cell(page, db->geo.frame, op->slot, &len, &flags);
-	if ((flags & KVF_CELL_KIND) != KVF_CELL_OBJECT)
-		return;
+	if ((flags & KVF_CELL_KIND) != KVF_CELL_OBJECT && !op->only)
+		return 0;
 	kve_entry_decode(&e, flags, cell, len, &value);
-	if (!kve_shared_object(op->tree, &e.object)) {
+	if ((flags & KVF_CELL_KIND) == KVF_CELL_OBJECT && !kve_shared_object(op->tree, &e.object)) {
 		op->old_object = le64_to_cpu(e.object.object);
 		op->old_bytes = e.value_len;
 	}
+	return only_check(op, &e);
 }
 
 bool kve_op_pin(struct kve_op *op, struct kve_frame *leaf)
@@ -577,8 +593,9 @@ int kve_op_prepare(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs)
 		err = kve_range_purge(db, op->tree, leaf);
 	if (err)
 		return err;
-	old_state(db, op);
-	err = kve_frame_prepare(db, leaf);
+	err = old_state(db, op);
+	if (!err)
+		err = kve_frame_prepare(db, leaf);
 	if (err)
 		return err;
 	if (op->kind == KVF_RECORD_DELETE) {

@@ -155,7 +155,7 @@ static int change(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_safe
  */
 static bool single(struct kv_db *db, const struct kve_op *op, bool credits)
 {
-	return (op->kind == KVF_RECORD_PUT || op->kind == KVF_RECORD_DELETE) && !op->flags &&
+	return (op->kind == KVF_RECORD_PUT || op->kind == KVF_RECORD_DELETE) && !op->flags && !op->only &&
 	       op->tree->id >= KVF_TREE_USER && op->value_len <= BYTES_MAX &&
 	       (credits || kvp_load(&db->last_ckpt_pos) <=
 			   KVF_MIN(db->checkpoint_bytes, kvp_load(&db->pace_at)));

@@ -151,9 +151,27 @@ int kv_tree_clone(kv_db *db, const char *snapshot, const char *tree, const char 
 typedef struct kv_tree_origin_info {
 	char snapshot[72];   /* that the tree is a clone of; "": it is none */
 	uint64_t generation; /* of the snapshot */
+	int detaching;	     /* kv_tree_detach() has begun */
 } kv_tree_origin_info;
 /* Where the tree of that name (NULL: the default one) comes from. KV_E_NOTFOUND. Any thread, any time. */
 int kv_tree_origin(kv_db *db, const char *name, kv_tree_origin_info *out);
+/*
+ * What a clone (NULL: the default tree) shares with its snapshot is copied, about budget bytes in a call (0:
+ * no limit; a large value is copied whole), until info->more is 0. Then it is a clone no more, durably, and
+ * does not keep the snapshot; later snapshots that show the clone still do. Others may read and change it
+ * meanwhile, from any thread. Each call goes on where the last one ended; what is copied stays the clone's
+ * own, also on error, after a crash, or when no other call follows. Of a tree that is no clone there is
+ * nothing to do. info may be NULL. KV_E_NOTFOUND: no such tree, or it was dropped meanwhile; KV_E_BUSY:
+ * another call is at it; KV_E_NOSPACE; KV_E_CORRUPT: a value is damaged: delete it in the clone, or write it
+ * anew.
+ */
+typedef struct kv_detach_info {
+	uint64_t copied_bytes; /* by this call: values, and pages that will be written elsewhere */
+	uint64_t left_entries; /* that were not looked at yet */
+	int more;	       /* 1: it is a clone still */
+	uint32_t reserved;
+} kv_detach_info;
+int kv_tree_detach(kv_db *db, const char *name, uint64_t budget_bytes, kv_detach_info *info);
 
 /* ---- single operations ----------------------------------------------------------------------- */
 

@@ -49,7 +49,7 @@ check 'kvs-fsck of both' kvs-fsck -n "$image"
 status 1 "no snapshot 'none'" clone "$image" none main x
 status 1 "no tree 'none'" clone "$image" origin none x
 status 1 "there is a tree 'copy'" clone "$image" origin main copy
-status 6 "'copy'.*drop it first" snap "$image" delete origin
+status 6 "'copy'.*drop or detach it first" snap "$image" delete origin
 kvs trees "$image" --drop copy --force
 status 6 "'second'" snap "$image" delete origin
 kvs trees "$image" --drop again --force

@@ -39,7 +39,7 @@ struct config {
 	unsigned int jobs, second_every;
 	u64 states, seconds;
 	int geo;
-	u8 seq[8];
+	u8 seq[9];
 	unsigned int seq_nr;
 	u64 seed;
 	unsigned int ops;
@@ -197,24 +197,29 @@ out:
 }
 
 /*
- * Job n: two that shrink, one of them with a snapshot; sequences of 1, 2, 3 operations in each geometry, a
- * random history in between.
+ * Job n: two that shrink, one of them with a snapshot; one that detaches a clone, and deletes its snapshot;
+ * sequences of 1, 2, 3 operations in each geometry, a random history in between.
  */
 static bool job(struct workload *w, u64 n)
 {
 	static const u64 of_length[] = { 0, OP_BASIC_NR, OP_BASIC_NR * OP_BASIC_NR,
 					 OP_BASIC_NR * OP_BASIC_NR * OP_BASIC_NR };
 	unsigned int geo = n % WORKLOAD_GEOMETRIES, len, i;
+	static const u8 detach[] = { OP_PUT_OBJECT, OP_SNAPSHOT, OP_PUT_BIG, OP_OVERWRITE, OP_SNAPSHOT,
+				     OP_DELETE, OP_OVERWRITE, OP_SNAPSHOT, OP_SNAPSHOT };
 	u8 kinds[3] = { OP_PUT_BIG, OP_RESIZE };
 
 	n /= WORKLOAD_GEOMETRIES;
+	if (n == 2)
+		workload_sequence(w, geo, detach, sizeof(detach));
 	if (n < 2) {
 		if (n)
 			kinds[0] = OP_SNAPSHOT;
 		workload_sequence(w, geo, kinds, 2);
-		return true;
 	}
-	n -= 2;
+	if (n < 3)
+		return true;
+	n -= 3;
 	if (n % 10 == 9) {
 		workload_random(w, geo, n / 10 + 1, RANDOM_OPS);
 		return true;

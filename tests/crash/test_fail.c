@@ -88,6 +88,11 @@ static const struct script scripts[] = {
 	 0,
 	 {O(PUT_BIG), O(SNAPSHOT), O(OVERWRITE), O(DELETE), O(SNAPSHOT), O(CHECKPOINT), O(SNAPSHOT), O(CRASH),
 	  O(PUT_SMALL), O(SNAPSHOT), O(REOPEN)}},
+	/* The second makes a clone, the third detaches it, the last deletes the snapshot. */
+	{"clones",
+	 0,
+	 {O(PUT_BIG), O(SNAPSHOT), O(PUT_OBJECT), O(SNAPSHOT), O(OVERWRITE), O(DELETE), O(SNAPSHOT),
+	  O(CHECKPOINT), O(CRASH), O(PUT_SYNCED), O(SNAPSHOT), O(REOPEN)}},
 	/* The third goes back to the first. */
 	{"rollback",
 	 0,

@@ -584,15 +584,27 @@ static bool snapshot_rollback(struct run *r, const char *name)
 	return settle(r, err, true, "rollback", name);
 }
 
+/* A piece, or all; nothing that it shows changes. */
+static bool clone_detach(struct run *r, const struct op *op, const char *name)
+{
+	int err = kv_tree_detach(r->db, name, op->key % 4 == 1, NULL);
+
+	return !err || excused(r, err) || wrong(r, "detach", name, err);
+}
+
 /* A tree that OP_TREE writes to, and OP_TREE_DROP drops. */
 static bool snapshot_clone(struct run *r, const struct op *op, const char *snap)
 {
+	kv_tree_origin_info origin;
 	char name[16];
 	int err;
 
 	snprintf(name, sizeof(name), "tree%u", op->key % 3);
-	if (oracle_tree_exists(&r->o, r->o.commit, name))
-		return op_tree(r, op);
+	if (oracle_tree_exists(&r->o, r->o.commit, name)) {
+		if (kv_tree_origin(r->db, name, &origin) || !origin.snapshot[0])
+			return op_tree(r, op);
+		return clone_detach(r, op, name);
+	}
 	issue(r);
 	oracle_tree_clone(&r->o, name, "main", strtoull(snap, NULL, 10));
 	err = kv_tree_clone(r->db, snap, "main", name);

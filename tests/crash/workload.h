@@ -33,7 +33,7 @@ enum op_kind {
 	OP_TREE_DROP,
 	OP_CRASH, /* the process dies, the device lives */
 	OP_GC,	  /* some steps of garbage collection */
-	OP_SNAPSHOT, /* create one; clone a tree of, delete, or roll back to, the oldest or the newest */
+	OP_SNAPSHOT, /* create one; clone a tree of, delete, or roll back to, one; detach the clone */
 	OP_RANGE, /* delete a few neighbours at once, or all there is */
 	OP_RESIZE, /* shorter, or some steps on the way there; then as long as it likes again */
 	OP_NR

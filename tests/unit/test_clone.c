@@ -27,7 +27,7 @@ struct world {
 		uint32_t nr; /* 0: none */
 		struct tree tree[TREES];
 	} snap[MOST]; /* oldest first */
-	uint32_t snaps, refused, cloned;
+	uint32_t snaps, refused, cloned, detached;
 };
 
 static void tree_name(char *name, uint32_t i)
@@ -206,6 +206,16 @@ static void clone_drop(struct world *w, uint32_t i)
 	w->tree[i].there = false;
 }
 
+static void clone_detach(struct world *w, uint32_t i)
+{
+	char name[32];
+
+	tree_name(name, i);
+	must_be(kv_tree_detach(w->h.v.db, name, 0, NULL), w->tree[i].there ? KV_OK : KV_E_NOTFOUND);
+	w->detached += w->tree[i].there && w->tree[i].origin;
+	w->tree[i].origin = 0;
+}
+
 static bool names(const struct tree *t, uint32_t nr)
 {
 	uint32_t i;
@@ -280,6 +290,8 @@ static void act(struct world *w)
 		ok(kv_gc(w->h.v.db, 0, &info));
 	else if (what < 52)
 		ok(kv_checkpoint(w->h.v.db));
+	else if (what < 56)
+		clone_detach(w, roll(&w->h, TREES));
 	else
 		for (what = roll(&w->h, 40); what; what--)
 			change(w);
@@ -331,7 +343,7 @@ START_TEST(any_history)
 			verify_snap_at(w, i);
 		volume_check(&w->h.v);
 	}
-	printf("%u clones, %u deletions refused\n", w->cloned, w->refused);
+	printf("%u clones, %u detached, %u deletions refused\n", w->cloned, w->detached, w->refused);
 	world_end(w);
 	free(w);
 }
@@ -399,7 +411,7 @@ START_TEST(says_why)
 	expect(&v, t, "key", "then");
 	must_be(kv_snapshot_delete(v.db, "first"), KV_E_BUSY);
 	error_names("'c'", "'d'");
-	error_names("'first'", "drop them first");
+	error_names("'first'", "drop or detach them first");
 	ok(kv_snapshot_create(v.db, "second"));
 	ok(kv_tree_drop(v.db, "c"));
 	ok(kv_tree_drop(v.db, "d"));
