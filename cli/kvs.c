@@ -85,6 +85,10 @@ const struct kvs_command kvs_commands[] = {
 	  cmd_clone, "make a writable tree that begins as one of a snapshot",
 	  "It takes no space but for what changes in it, and is a tree like any other. SNAP cannot be\n"
 	  "deleted while there is a clone of it: 'kvs trees' names them, and drops them.\n" },
+	{ "detach", "Whole volumes", "IMAGE TREE", COMMON, 1, 1,
+	  cmd_detach, "copy what a clone shares, so that its snapshot can go",
+	  "Then TREE is a clone no more. Control-C ends it at any time: what is copied stays so, and the\n"
+	  "next run goes on.\n" },
 	{ "diff", "Whole volumes", "IMAGE SNAP1 [SNAP2]", COMMON | KEYED | VALUED | OPT_BIT(KEYS) |
 	  OPT_BIT(OUTPUT), 1, 2,
 	  cmd_diff, "print what differs between two snapshots",
@@ -190,7 +194,7 @@ static void free_run(struct kvs *k)
 static int image_only(const struct kvs *k)
 {
 	bool needs = k->cmd->run == cmd_check || k->cmd->run == cmd_create ||
-		     k->cmd->run == cmd_clone || k->cmd->run == cmd_diff ||
+		     k->cmd->run == cmd_clone || k->cmd->run == cmd_detach || k->cmd->run == cmd_diff ||
 		     k->cmd->run == cmd_explain || k->cmd->run == cmd_gc || k->cmd->run == cmd_map ||
 		     k->cmd->run == cmd_mount || k->cmd->run == cmd_resize || k->cmd->run == cmd_snap ||
 		     k->cmd->run == cmd_send || k->cmd->run == cmd_receive || kvs_given(k, OPT_BIT(AT));

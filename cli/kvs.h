@@ -259,6 +259,7 @@ int cmd_resize(struct kvs *k);
 int cmd_mount(struct kvs *k);
 int cmd_snap(struct kvs *k);
 int cmd_clone(struct kvs *k);
+int cmd_detach(struct kvs *k);
 int cmd_diff(struct kvs *k);
 int cmd_send(struct kvs *k);
 int cmd_receive(struct kvs *k);

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
-# clone.sh - kvs clone: a tree that begins as a tree of a snapshot; what is refused, and what other verbs say.
+# clone.sh - kvs clone, kvs detach: a tree that begins as a tree of a snapshot, and does without it; what is
+# refused, and what other verbs say.
 
 # shellcheck source=tests/tap.sh
 . "${srcdir:?}/tests/tap.sh"
@@ -50,6 +51,24 @@ status 1 "no snapshot 'none'" clone "$image" none main x
 status 1 "no tree 'none'" clone "$image" origin none x
 status 1 "there is a tree 'copy'" clone "$image" origin main copy
 status 6 "'copy'.*drop or detach it first" snap "$image" delete origin
+status 1 "no tree 'none'" detach "$image" none
+status 1 "'main' is no clone" detach "$image" main
+kvs scan "$image" -t copy > "$tmp/copy"
+like 'detach' "$(kvs detach "$image" copy)" '^copied [0-9]+ bytes$'
+is 'then it is no clone' "$(kvs trees "$image" | cut -f1,3)" $'again\tsecond\ncopy\nmain'
+check 'and has what it had' cmp "$tmp/copy" <(kvs scan "$image" -t copy)
+check 'kvs-fsck of it' kvs-fsck -n "$image"
+status 6 "'second'" snap "$image" delete origin
+check 'detach the other' kvs detach "$image" again
+check 'their snapshots go' sh -c "kvs snap '$image' delete second && kvs snap '$image' delete origin"
+check 'all is there' cmp "$tmp/copy" <(kvs scan "$image" -t again)
+check 'and a large value' cmp "$tmp/script" <(kvs get "$image" large -t again)
+kvs trees "$image" --drop again --force
+kvs snap "$image" create origin
+kvs trees "$image" --drop copy --force
+kvs clone "$image" origin copy copy
+kvs snap "$image" create second
+kvs clone "$image" second copy again
 kvs trees "$image" --drop copy --force
 status 6 "'second'" snap "$image" delete origin
 kvs trees "$image" --drop again --force

@@ -68,7 +68,7 @@ wrong 'kvs help of an unknown verb' "unknown verb" help frobnicate
 # The table, the help and the man page agree.
 kvs help --table > "$tmp/table"
 is 'the verbs' "$(cut -f1 "$tmp/table" | sort -u | xargs)" \
-	'apply check clone count create dec del diff dump exists explain gc get inc load map mount put receive resize scan send snap stat trees'
+	'apply check clone count create dec del detach diff dump exists explain gc get inc load map mount put receive resize scan send snap stat trees'
 sed 's/\\-/-/g; s/\\f[BRIP]//g' "$man" > "$tmp/man"
 # shellcheck disable=SC2013 # words, one a line
 for verb in $(cut -f1 "$tmp/table" | sort -u); do
