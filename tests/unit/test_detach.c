@@ -257,6 +257,40 @@ START_TEST(back_to_a_clone)
 }
 END_TEST
 
+static void limited(kv_options *opt)
+{
+	opt->max_bytes = 640 * 4096;
+	no_thread(opt);
+}
+
+/* There is no room for a copy: what was copied stays so, and all else is as it was. */
+START_TEST(full)
+{
+	static struct tree from, c;
+	struct volume v;
+	uint32_t i;
+
+	volume_make(&v, MEM_TINY, limited);
+	clone_make(&v, &from, &c, false);
+	for (i = 0; i < 2; i++) {
+		must_be(kv_tree_detach(v.db, "c", 0, NULL), KV_E_NOSPACE);
+		must(is_clone(&v, "c"));
+		verify(&v, NULL, &c);
+		judged_reopen(&v);
+		open_tree(&v, &from, "from");
+		open_tree(&v, &c, "c");
+	}
+	verify(&v, NULL, &from);
+	/* Of what the snapshot has nothing is freed by that. */
+	ok(kv_tree_drop(v.db, "from"));
+	must_be(kv_snapshot_delete(v.db, "s"), KV_E_BUSY);
+	ok(kv_tree_drop(v.db, "c"));
+	ok(kv_snapshot_delete(v.db, "s"));
+	ok(put(&v, NULL, "one", "more"));
+	judged_end(&v);
+}
+END_TEST
+
 /* ---- beside others --------------------------------------------------------------------------------- */
 
 #define ROLLS 2u
@@ -475,6 +509,7 @@ static Suite *suite(void)
 	if (!SUITE_THREADS_ONLY) {
 		tcase_add_loop_test(t, stands_alone, 0, 8);
 		tcase_add_test(t, in_pieces);
+		tcase_add_test(t, full);
 		tcase_add_test(t, back_to_a_clone);
 		tcase_add_test(t, back_meanwhile);
 		tcase_add_loop_test(t, faults, 0, 2);
