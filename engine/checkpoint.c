@@ -275,12 +275,23 @@ static int round_run(struct kv_db *db, const struct kve_logpos *at, bool clean)
 	return err;
 }
 
+/* Writer lock open. */
+static bool unchanged(struct kv_db *db)
+{
+	bool yes;
+
+	kvp_gate_close(&db->writer);
+	yes = !db->changed;
+	kvp_gate_open(&db->writer);
+	return yes;
+}
+
 int kve_checkpoint_locked(struct kv_db *db, const struct kve_logpos *at, bool clean, bool force)
 {
 	int err = kvp_load(&db->degraded) ? -KVE_degraded : 0;
 	bool full;
 
-	if (err || (!force && !db->changed))
+	if (err || (!force && unchanged(db)))
 		return err;
 	/* It may have been full for a moment only. */
 	if (kve_space_is_host_full(db))
