@@ -335,7 +335,7 @@ int kve_checkpoint(struct kv_db *db, const struct kve_logpos *at, bool clean, bo
 static void worker_step(struct kv_db *db, bool *more) KVP_REQUIRES(db->state);
 static void worker_step(struct kv_db *db, bool *more)
 {
-	bool gc = db->gc_wanted;
+	bool gc = db->gc_wanted, works;
 
 	db->gc_wanted = false;
 	/* Under the lock: whoever helps looks there. */
@@ -343,8 +343,10 @@ static void worker_step(struct kv_db *db, bool *more)
 	kvp_mutex_unlock(&db->state);
 	if (kvp_load(&db->doomed) && *more && kve_doomed_step(db, more))
 		*more = false;
-	if (gc)
-		gc = kve_gc_background(db);
+	works = kvp_load(&db->doomed) && *more;
+	/* It is told of the end of what it waits for. */
+	if (gc || (db->spare.on && !works))
+		gc = kve_gc_background(db, works);
 	kvp_mutex_lock(&db->state);
 	kvp_store(&db->stepping, false);
 	db->gc_wanted |= gc;

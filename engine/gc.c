@@ -115,12 +115,14 @@ void kve_gc_exit(struct kv_db *db)
 
 struct view {
 	u64 replay_lsn, next_lsn;
+	u64 spared; /* segments that end below this LSN are no victims */
 };
 
-static void view_take(struct kv_db *db, struct view *v)
+static void view_take(struct kv_db *db, struct view *v, u64 spared)
 {
 	struct kve_logpos pos;
 
+	v->spared = spared;
 	kvp_mutex_lock(&db->state);
 	v->replay_lsn = le64_to_cpu(db->sb.replay_lsn);
 	kvp_mutex_unlock(&db->state);
@@ -132,6 +134,7 @@ static void view_take(struct kv_db *db, struct view *v)
 static bool eligible(const struct kve_space *sp, const struct kve_segment *s, const struct view *v)
 {
 	return !s->dying && !s->busy && !s->stuck && !s->pinned && !kve_snapshot_sees(sp, s->last_lsn) &&
+	       (s->last_lsn >= v->spared || KVP_BUG("gc-copies-doomed")) &&
 	       kve_gc_eligible(s->kind, s->flags, s->live, s->last_lsn, v->replay_lsn);
 }
 
@@ -205,7 +208,7 @@ static bool victim_partial(struct kv_db *db, struct kve_gc *gc, const struct vie
 /* ---- steps: GC lock ------------------------------------------------------------------------------ */
 
 /* *more is cleared when there is nothing to win. */
-static int step_begin(struct kv_db *db, bool *more)
+static int step_begin(struct kv_db *db, u64 spared, bool *more)
 {
 	u32 room = kve_space_gc_room(db, kve_space_need(db, true));
 	struct view v;
@@ -221,7 +224,7 @@ static int step_begin(struct kv_db *db, bool *more)
 	err = round_alloc(db, room, &db->gc);
 	if (err)
 		return err;
-	view_take(db, &v);
+	view_take(db, &v, spared);
 	live = victims_choose(db, db->gc, &v);
 	/* A segment at least must come of it; whether it does is known when they have been read. */
 	if (live + db->geo.record_max / 4 * 3 > (u64)db->gc->victims * db->geo.record_max &&
@@ -273,7 +276,7 @@ static int step_swap(struct kv_db *db, struct kve_gc *gc)
 	return err;
 }
 
-int kve_gc_log_step(struct kv_db *db, bool *more)
+int kve_gc_log_step(struct kv_db *db, u64 spared, bool *more)
 {
 	struct kve_gc *gc = db->gc;
 	int err = 0;
@@ -281,7 +284,7 @@ int kve_gc_log_step(struct kv_db *db, bool *more)
 	*more = true;
 	switch (gc ? gc->phase : KVE_GC_IDLE) {
 	case KVE_GC_IDLE:
-		return step_begin(db, more);
+		return step_begin(db, spared, more);
 	case KVE_GC_READ:
 		err = step_read(db, gc);
 		break;
@@ -306,7 +309,7 @@ int kve_gc_step(struct kv_db *db, bool *more)
 	*more = true;
 	if (db->emptying)
 		return kve_emptying_step(db);
-	err = kve_gc_log_step(db, more);
+	err = kve_gc_log_step(db, 0, more);
 	if (err || *more)
 		return err;
 	/* Nothing is to be won in the log. */
@@ -346,7 +349,7 @@ static void info_take(struct kv_db *db, kv_gc_info *info)
 	struct view v;
 	u32 i;
 
-	view_take(db, &v);
+	view_take(db, &v, 0);
 	kvp_mutex_lock(&sp->lock);
 	info->live_bytes = sp->live_bytes;
 	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {

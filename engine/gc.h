@@ -73,8 +73,11 @@ static inline struct kve_gc_record *kve_gc_nth(const struct kve_gc *gc, u32 i)
 
 /* One step; *more: there is more to do. GC lock. */
 int kve_gc_step(struct kv_db *db, bool *more);
-/* The same, of the log alone. */
-int kve_gc_log_step(struct kv_db *db, bool *more);
+/*
+ * The same, of the log alone. spared: no round begins with segments that end below this LSN, as they are
+ * about to die; 0: with any.
+ */
+int kve_gc_log_step(struct kv_db *db, u64 spared, bool *more);
 
 /* ---- emptying.c: TREE segments; GC lock ---- */
 

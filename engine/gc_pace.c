@@ -13,11 +13,15 @@
 #include "gc.h"
 
 #define PACE_BYTES (64u << 10)
+#define SPARED_MAX (64ull << 20) /* that a checkpoint frees at once while GC leaves it to others */
 #define WAITS_MAX 50u /* of 20 ms: however slow the medium, a writer goes on */
+#define SPARED_WAITS 4u /* there is much to free then, and that takes its time whether writers wait or not */
 #define PACE_MS 4u /* most that a writer waits for so many bytes below the third line */
 
 struct lines {
 	u64 used, target, soft, limit;
+	u64 due;   /* used, without what comes back when the deleting that GC waits for is done */
+	u32 waits; /* most of a writer */
 	u64 dirty; /* where most values stand in leaves */
 };
 
@@ -31,6 +35,8 @@ static void lines_take(struct kv_db *db, struct lines *l)
 	dirty = KVF_MIN(dirty, db->cache.limit / 2) * db->geo.frame;
 	kvp_mutex_lock(&sp->lock);
 	l->used = (u64)(sp->log_nr + sp->tree_nr) * db->geo.segment;
+	l->waits = db->spare.lsn ? SPARED_WAITS : WAITS_MAX;
+	l->due = l->used - KVF_MIN(l->used, db->spare.bytes + db->spare.objects);
 	pages = sp->pending_bytes - (u64)sp->dying_nr * db->geo.segment;
 	pages = sp->tree_bytes - KVF_MIN(sp->tree_bytes, pages + sp->held_bytes);
 	/* What is dirty is written beside what it replaces: the promise has room for that above the lines. */
@@ -115,46 +121,25 @@ static bool release(struct kv_db *db, u64 reclaim)
 
 	if (oldest != KVE_LIVE && oldest == db->gc_reader)
 		return false;
+	db->spare.calls = ~0u; /* much is free now that was dead */
 	if (kve_checkpoint(db, NULL, false, true))
 		return false;
 	db->gc_reader = reclaim_bytes(db) > reclaim / 2 ? oldest : KVE_LIVE;
 	return true;
 }
 
-/* Nothing is under way: what now? */
-static bool begin(struct kv_db *db)
+/* A step of GC, of what is not spared. */
+static bool collect(struct kv_db *db, u64 spared)
 {
-	u64 reclaim, quantum;
-	struct lines l;
-	bool more = false, quiet = kvp_load(&db->gc_quiet);
+	bool more = false;
+	int err;
 
-	lines_take(db, &l);
-	if (l.used <= l.target) {
-		progress(db, true);
-		return false;
-	}
-	reclaim = reclaim_bytes(db);
-	quantum = KVF_MAX((l.limit - l.target) / 2, 2ull * db->geo.segment);
-	/* Nobody writes: no more will come to it. */
-	if (quiet && reclaim)
-		return release(db, reclaim);
-	if (reclaim >= quantum || (l.used >= l.limit && reclaim >= quantum / 2))
-		return release(db, reclaim);
-	/* Enough is on its way. */
-	if (l.used - KVF_MIN(l.used, reclaim) <= l.target)
-		return false;
-	/* What the log has taken since the last checkpoint counts, too. */
-	if (l.used >= l.limit + l.dirty && kvp_load(&db->last_ckpt_pos) >= KVF_MAX(quantum, 16ull << 20))
-		return release(db, reclaim);
-	/* There was nothing to win, and little has changed since. */
-	if (kvp_load(&db->gc_idle) &&
-	    kvp_load(&db->space.freed_total) - db->gc_idle_freed < 4ull * db->geo.segment)
-		return false;
 	if (kvp_mutex_trylock(&db->gc_lock)) {
-		if (kve_gc_step(db, &more))
-			more = false;
+		err = spared ? kve_gc_log_step(db, spared, &more) : kve_gc_step(db, &more);
 		kvp_mutex_unlock(&db->gc_lock);
+		more = more && !err;
 	}
+	kve_spare_turn(db, !more && !spared);
 	if (more)
 		progress(db, false);
 	else
@@ -162,9 +147,46 @@ static bool begin(struct kv_db *db)
 	return more;
 }
 
-bool kve_gc_background(struct kv_db *db)
+/* Nothing is under way: what now? */
+static bool begin(struct kv_db *db, u64 spared)
+{
+	bool quiet = kvp_load(&db->gc_quiet);
+	u64 reclaim, quantum;
+	struct lines l;
+
+	lines_take(db, &l);
+	if (l.used <= l.target) {
+		kve_spare_turn(db, true);
+		progress(db, true);
+		return false;
+	}
+	reclaim = reclaim_bytes(db);
+	quantum = KVF_MAX((l.limit - l.target) / 2, 2ull * db->geo.segment);
+	/* The last deletes of a tree bring segments back one by one: more of them at once. */
+	if (spared)
+		quantum = KVF_MAX(quantum, KVF_MIN((l.used - l.due) / 4, SPARED_MAX));
+	/* Nobody writes: no more will come to it. */
+	if (quiet && reclaim)
+		return release(db, reclaim);
+	if (reclaim >= quantum || (l.used >= l.limit && reclaim >= quantum / 2))
+		return release(db, reclaim);
+	/* Enough is on its way. */
+	if (KVF_MIN(l.due, l.used - KVF_MIN(l.used, reclaim)) <= l.target)
+		return false;
+	/* What the log has taken since the last checkpoint counts, too. */
+	if (l.due >= l.limit + l.dirty && kvp_load(&db->last_ckpt_pos) >= KVF_MAX(quantum, 16ull << 20))
+		return release(db, reclaim);
+	/* There was nothing to win, and little has changed since. */
+	if (kvp_load(&db->gc_idle) &&
+	    kvp_load(&db->space.freed_total) - db->gc_idle_freed < 4ull * db->geo.segment)
+		return false;
+	return collect(db, spared);
+}
+
+bool kve_gc_background(struct kv_db *db, bool works)
 {
 	bool more = true;
+	u64 spared;
 	int err = 0;
 
 	if (kvp_load(&db->degraded) || !kvp_mutex_trylock(&db->gc_lock))
@@ -178,7 +200,9 @@ bool kve_gc_background(struct kv_db *db)
 		return !err && more;
 	}
 	kvp_mutex_unlock(&db->gc_lock);
-	return begin(db);
+	spared = kve_spare(db, works);
+	/* While it waits for the deleting it is asked again after each step of that. */
+	return begin(db, spared) || spared;
 }
 
 bool kve_gc_quiet(struct kv_db *db)
@@ -216,7 +240,7 @@ void kve_gc_wake(struct kv_db *db)
 	lines_take(db, &l);
 	if (l.used <= l.target)
 		return;
-	if (l.used > l.soft && gets_on(db))
+	if (l.due > l.soft && gets_on(db))
 		kvp_store(&db->pace_at, 0ull);
 	kvp_mutex_lock(&db->state);
 	db->gc_wanted = true;
@@ -238,7 +262,7 @@ void kve_pace(struct kv_db *db)
 	if (kvp_load(&db->pace_at) == KVE_LIVE)
 		return;
 	lines_take(db, &l);
-	if (l.used <= l.soft || !gets_on(db)) {
+	if (l.due <= l.soft || !gets_on(db)) {
 		kvp_store(&db->pace_at, KVE_LIVE);
 		return;
 	}
@@ -247,10 +271,10 @@ void kve_pace(struct kv_db *db)
 	kvp_mutex_lock(&db->state);
 	db->gc_wanted = true;
 	kvp_cond_broadcast(&db->wake);
-	if (l.used < l.limit && must_wait(db))
+	if (l.due < l.limit && must_wait(db))
 		kvp_cond_wait_ms(&db->done, &db->state,
-				 1 + (unsigned int)((PACE_MS - 1) * (l.used - l.soft) / (l.limit - l.soft)));
-	for (waits = 0; l.used >= l.limit && must_wait(db) && waits < WAITS_MAX; waits++) {
+				 1 + (unsigned int)((PACE_MS - 1) * (l.due - l.soft) / (l.limit - l.soft)));
+	for (waits = 0; l.due >= l.limit && must_wait(db) && waits < l.waits; waits++) {
 		kvp_cond_wait_ms(&db->done, &db->state, 20);
 		kvp_mutex_unlock(&db->state);
 		lines_take(db, &l);

@@ -329,7 +329,6 @@ struct kve_cache {
 };
 
 /* Separated values in memory; see value_cache.c. */
-struct kve_gc;
 struct kve_value_slab {
 	/* Read without a lock, never freed while the volume is open. */
 	u64 version; /* odd while nothing in it counts */
@@ -368,6 +367,20 @@ struct kve_tickets {
 	struct kvp_cond wake;
 	bool idle, stop; /* of the thread */
 	bool telling;	 /* a thread calls back */
+};
+
+/* What GC leaves alone, because it is about to die: gc_spare.c; the worker's, but for what says so. */
+struct kve_gc;
+struct kve_spare {
+	bool on;     /* it does */
+	bool turn;   /* GC has its turn before it does again */
+	u64 lsn;     /* space lock to change: LOG segments that end below this; 0: there are none */
+	u64 gen;     /* trees dropped up to this generation are waited for, and ranges below the LSN */
+	u64 objects; /* space lock: bytes of large values that are waited for */
+	u64 bytes;   /* space lock: dead there; writers do not wait for that */
+	u64 alive;   /* and alive, when that was a segment less than before */
+	u64 until;   /* space.freed_total when nothing of that is left to GC any more */
+	u32 calls, vain; /* since it was looked at; since alive was renewed */
 };
 
 struct kv_db {
@@ -442,6 +455,7 @@ struct kv_db {
 	struct kve_patch *patches;
 	struct kvp_mutex gc_lock;
 	struct kve_gc *gc; /* GC lock; NULL: no round */
+	struct kve_spare spare;
 	struct kve_emptying *emptying; /* GC lock; NULL: no TREE segments are being emptied */
 	u64 emptying_vain; /* atomic: space.freed_total when that had nothing to win */
 	struct kve_resizing *resizing; /* GC lock; NULL: it is not being made shorter */
@@ -839,8 +853,12 @@ void kve_gc_exit(struct kv_db *db);
 int kve_gc_rescue(struct kv_db *db, bool wait);
 /* No space, in an image that is being packed: it may grow again. False: that was not the reason. */
 bool kve_resize_yield(struct kv_db *db);
-/* gc_pace.c: a piece of it in the background. True: there is more to do at once. */
-bool kve_gc_background(struct kv_db *db);
+/* gc_pace.c: a piece of it in the background. works: deleting gets on. True: there is more to do at once. */
+bool kve_gc_background(struct kv_db *db, bool works);
+/* gc_spare.c: segments that end below this LSN are about to die; 0: none. The worker's. */
+u64 kve_spare(struct kv_db *db, bool works);
+/* GC had its turn; over: it needs no other. */
+void kve_spare_turn(struct kv_db *db, bool over);
 /* The worker has had nothing to do for a second. True: there is something now. */
 bool kve_gc_quiet(struct kv_db *db);
 /* The log has grown by a segment. */

@@ -307,7 +307,7 @@ static int step_values(struct kv_db *db, struct kve_resizing *rs)
 
 	above_look(db, rs->to, &a);
 	if (a.movable || db->gc)
-		err = kve_gc_log_step(db, &more);
+		err = kve_gc_log_step(db, 0, &more);
 	else
 		more = false;
 	if (err == -KVE_no_space) {

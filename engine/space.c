@@ -647,6 +647,8 @@ static void item_apply(struct kv_db *db, const struct kvf_free *it)
 	}
 	sp->pending_bytes -= db->geo.segment;
 	sp->dying_nr -= s->dying;
+	if (s->last_lsn < db->spare.lsn)
+		db->spare.bytes -= KVF_MIN(db->spare.bytes, (u64)db->geo.segment);
 	if (s->kind != KVF_KIND_LOG)
 		return;
 	sp->log_nr--;

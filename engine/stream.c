@@ -335,6 +335,7 @@ static void undoom(struct kv_db *db, u64 bytes, bool all)
 
 	kvp_mutex_lock(&sp->lock);
 	kvp_store(&sp->doomed_bytes, all ? 0 : sp->doomed_bytes - KVF_MIN(bytes, sp->doomed_bytes));
+	db->spare.objects = all ? 0 : db->spare.objects - KVF_MIN(bytes, db->spare.objects);
 	kvp_mutex_unlock(&sp->lock);
 }
 

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #include "format/kvf.h"
-#include "engine/kve.h"
+#include "engine/gc.h"
 
 #define KEYS 600u
 #define VALUE_MAX 2000u
@@ -151,6 +151,40 @@ START_TEST(readers_keep_their_state)
 	kv_read_end(r);
 	verify(&v, &c);
 	volume_end(&v);
+}
+END_TEST
+
+/* GC has nothing to win of what a range delete is about to kill, as long as that gets on. */
+START_TEST(what_dies_is_spared)
+{
+	struct content c = { .rnd = 5 };
+	struct volume v;
+	bool more = true;
+	u64 lsn;
+
+	volume_make(&v, _i, no_thread);
+	churn(&v, &c, KEYS);
+	ok(kv_checkpoint(v.db));
+	must(!kve_spare(v.db, true));
+	ok(kv_delete_range(v.db, NULL, NULL, 0, NULL, 0, 0));
+	lsn = kve_spare(v.db, true);
+	must(lsn);
+	kvp_mutex_lock(&v.db->gc_lock);
+	ok(-kve_gc_log_step(v.db, lsn, &more));
+	kve_gc_stop(v.db);
+	kvp_mutex_unlock(&v.db->gc_lock);
+	must(!more);
+	/* It fails: GC may have all, and has its turn before it spares anything again. */
+	must(!kve_spare(v.db, false));
+	must(!kve_spare(v.db, true));
+	kve_spare_turn(v.db, false);
+	must(kve_spare(v.db, true));
+	while (kve_doomed_help(v.db))
+		;
+	must(!kve_spare(v.db, true));
+	must(count(&v, NULL) == 0);
+	volume_check(&v);
+	judged_end(&v);
 }
 END_TEST
 
@@ -488,6 +522,7 @@ int main(void)
 		tcase_add_loop_test(t, any_order_of_steps, 0, worlds());
 		tcase_add_loop_test(t, readers_keep_their_state, 0, worlds());
 		tcase_add_loop_test(t, full_volume_goes_on, 0, worlds());
+		tcase_add_loop_test(t, what_dies_is_spared, 0, worlds());
 		tcase_add_loop_test(t, copies_keep_their_lsn, MEM_DEFAULT, FILE_DEFAULT);
 		tcase_add_loop_test(t, damage_stays_where_it_is, MEM_DEFAULT, FILE_DEFAULT);
 	}
