@@ -213,6 +213,7 @@ struct kve_space {
 	bool shut;	/* some segments get nothing new: ceiling, leaving */
 	bool yields;	/* the ceiling is that of an image being packed: who needs space lifts it */
 	u32 rowed;	/* rows that the table has, of segments up to this one */
+	u32 table_pages, table_rows; /* atomic: of the table as it was last written, without dead lists */
 	bool host_full; /* an image whose file system gives no more: only what is backed counts */
 	u32 listed; /* segments that have rows; the volume may grow while a checkpoint writes them */
 	u32 free_nr;
@@ -509,6 +510,8 @@ static inline u32 kve_block_segment(const struct kv_db *db, u64 block)
 }
 /* What never changes of db->sb, which does: to be read without lock. */
 void kve_identity_set(struct kv_db *db);
+/* segtab.c: most bytes that a checkpoint may write of the segment table, if it has so many rows. */
+u64 kve_table_bytes(const struct kv_db *db, u32 rows);
 void kve_identity(const struct kv_db *db, u32 segment, u32 gen, u32 incarnation,
 		  struct kvf_identity *id);
 void kve_space_init(struct kv_db *db);

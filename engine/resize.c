@@ -29,7 +29,6 @@ struct kve_resizing {
 
 #define TRIES 6u /* writers take space as well, and what they free is free after two checkpoints */
 #define COPIES 8u /* segments for what is moved that writers leave alone */
-#define TABLE_ROW_BYTES 64u /* a row of the segment table, in pages half full */
 #define ROUNDS_VAIN 2u /* that win nothing: what one leaves to a checkpoint the next finds free */
 
 /* ---- how short can it be? ---------------------------------------------------------------------------- */
@@ -113,8 +112,8 @@ static u32 segments_min(struct kv_db *db, enum counting how)
 	nr += segments_for(pages + pages / 16, room) + 2 * segments_for(need, room);
 	/* Head and successor; two streams of pages; the reserve; a segment of copies. */
 	nr += 2 + 2 + KVF_MAX(3u, nr / 100) + 2;
-	/* Two older states of the segment table, each in two copies: it counts where segments are tiny. */
-	nr += 2 * segments_for(2ull * TABLE_ROW_BYTES * 2 * nr, room);
+	/* Two older states of the segment table: it counts where segments are tiny. */
+	nr += 2 * segments_for(kve_table_bytes(db, nr), room);
 	return KVF_MAX(how == LEAST ? nr : nr + nr / 8 + 2, fx.end);
 }
 

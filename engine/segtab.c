@@ -152,6 +152,73 @@ static int table_complete(struct kv_db *db)
 	return 0;
 }
 
+/* ---- how many pages has it? --------------------------------------------------------------------- */
+
+/*
+ * The pages below the leaf's parent, it, and those above that it is the first below of. Without leaves that
+ * have rows of dead lists alone: a checkpoint changes the last of these, and few others. Tree lock.
+ */
+static u32 pages_count(const struct kve_frame *leaf, u32 frame, u8 *key)
+{
+	const struct kve_frame *f = leaf->parent;
+	u32 i, len, pages = !f, nr = f ? kve_node_nr(f->page) : 0;
+	bool list = false, before;
+
+	for (i = 0; i < nr; i++) {
+		len = kvf_page_key(f->page, frame, i, key);
+		before = list;
+		list = i && len && key[0] == KVF_SEGTAB_LIST;
+		pages += !(list && before);
+	}
+	for (; f; f = f->parent) {
+		pages++;
+		if (f->parent && kve_kid_index(f->parent, f))
+			break;
+	}
+	return pages;
+}
+
+/* Reads a leaf for each page above leaves, if it is not in memory. */
+static int table_count(struct kv_db *db)
+{
+	u8 *key = kvp_alloc(db->geo.key_max + 1, 0);
+	u32 frame = db->geo.frame, len = 0, pages = 0;
+	const u8 *upper = NULL;
+	struct kve_frame *leaf;
+	int err = key ? 0 : -KVE_no_memory;
+
+	while (!err) {
+		err = kve_tree_leaf(db->segtab, key, len, &leaf);
+		if (err || !leaf)
+			break;
+		kvp_rwsem_down_read(&db->tree_lock);
+		pages += pages_count(leaf, frame, key);
+		upper = kvf_page_upper(leaf->parent ? leaf->parent->page : leaf->page, frame, &len);
+		if (upper)
+			memcpy(key, upper, len);
+		kvp_rwsem_up_read(&db->tree_lock);
+		kve_frame_unpin(leaf);
+		if (!upper)
+			break;
+	}
+	kvp_free(key);
+	if (err)
+		return err;
+	kvp_store(&db->space.table_pages, pages);
+	kvp_store(&db->space.table_rows, db->space.rowed);
+	return 0;
+}
+
+u64 kve_table_bytes(const struct kv_db *db, u32 rows)
+{
+	u64 pages = kvp_load(&db->space.table_pages), had = kvp_load(&db->space.table_rows);
+
+	/* All of them may change. With another number of rows they are as full; and one may be split. */
+	if (had)
+		pages = (pages * rows + had - 1) / had;
+	return (pages + 2) * 2 * db->geo.frame;
+}
+
 int kve_segtab_load(struct kv_db *db)
 {
 	u64 segments = le64_to_cpu(db->sb.segments);
@@ -170,6 +237,8 @@ int kve_segtab_load(struct kv_db *db)
 	if (!err)
 		err = kve_tree_each(db->segtab, KVE_LIVE, NULL, 0, page, row_load, db);
 	kvp_iobuf_free(page, db->geo.frame);
+	if (!err)
+		err = table_count(db);
 	return err ? err : table_complete(db);
 }
 
@@ -382,8 +451,11 @@ int kve_segtab_write(struct kv_db *db, struct kve_free_batch *batch, u64 gen)
 		err = rows_put(&tb, round == 0);
 		if (!err)
 			err = kve_dirty_each(db->segtab, gen, place, &tb);
-		if (!tb.changed)
-			return err;
+		if (err || tb.changed)
+			continue;
+		/* Where it fails the count of before remains. */
+		(void)table_count(db);
+		return 0;
 	}
 	return err ? err : kve_degrade(db, KVE_self_check, "the segment table does not settle");
 }

@@ -56,23 +56,17 @@ static int checkpoint_wait(struct kv_db *db)
 	return err;
 }
 
-/*
- * Of the segment table, which no change dirties before the checkpoint does: a row in both copies, in pages
- * half full. A checkpoint may rewrite all of them. It counts where segments are tiny.
- */
-#define TABLE_ROW_BYTES 256u
-
 /* What the next checkpoint may need to write, with room for what one more change adds. */
 u64 kve_space_need(const struct kv_db *db, bool privileged)
 {
-	u64 frames = kvp_load(&db->cache.dirty), rows = kvp_load(&db->space.nr);
+	u64 frames = kvp_load(&db->cache.dirty);
 
 	frames += frames / 8 + KVF_DEPTH_MAX;
-	/* What frees space may go closer to the end. A quarter of the rows was too little (test_range). */
-	if (privileged)
-		return frames * db->geo.frame + rows * TABLE_ROW_BYTES * 3 / 8;
-	frames += KVF_DEPTH_MAX;
-	return frames * db->geo.frame + rows * TABLE_ROW_BYTES;
+	/* What frees space may go closer to the end. */
+	if (!privileged)
+		frames += KVF_DEPTH_MAX;
+	/* No change dirties the segment table, the checkpoint does; it counts where segments are tiny. */
+	return frames * db->geo.frame + kve_table_bytes(db, kvp_load(&db->space.nr));
 }
 
 /* A volume with a limit has little room left: empty segments while there is some to do it with. */
