@@ -10,6 +10,7 @@
 #include "kve.h"
 
 #define EVICT_BATCH 16u
+#define YIELDED_MOST (1ull << 20) /* bytes */
 #define HOT_MAX 3u
 
 int kve_cache_init(struct kv_db *db, u64 bytes)
@@ -314,13 +315,6 @@ void kve_cache_room(struct kv_db *db, u32 count)
 		cache_shrink(db, count);
 }
 
-void kve_frames_yield(struct kv_db *db)
-{
-	/* Shadows are nobody's choice. */
-	if (kvp_load(&db->cache.frames) > frames_limit(db) && !KVP_BUG("frames-keep-all"))
-		cache_shrink(db, EVICT_BATCH);
-}
-
 void kve_tree_evict_locked(struct kv_db *db, struct kv_tree *t)
 {
 	struct kve_frame *f;
@@ -344,7 +338,7 @@ void kve_tree_evict(struct kv_db *db, struct kv_tree *t)
 	kvp_rwsem_up_write(&db->tree_lock);
 }
 
-/* ---- when the system is short of memory ------------------------------------------------------------ */
+/* ---- memory that others want --------------------------------------------------------------------- */
 
 void kve_cache_reclaim(struct kv_db *db)
 {
@@ -382,6 +376,23 @@ static u64 reclaim_scan(void *arg, u64 nr)
 		kvp_add(&db->cache.wanted, nr);
 	kvp_cond_broadcast(&db->wake);
 	return nr;
+}
+
+void kve_frames_yield(struct kv_db *db)
+{
+	struct kve_cache *c = &db->cache;
+	u64 had = kvp_load(&c->frames), have;
+
+	/* Shadows are nobody's choice. */
+	if (had <= frames_limit(db) || KVP_BUG("frames-keep-all"))
+		return;
+	cache_shrink(db, EVICT_BATCH);
+	have = kvp_load(&c->frames);
+	/* The arena still has their memory, and nobody wants it for frames. */
+	if (had > have && kvp_add(&c->yielded, had - have) * db->geo.frame >= YIELDED_MOST) {
+		kvp_store(&c->yielded, 0);
+		reclaim_scan(db, 1);
+	}
 }
 
 int kve_cache_reclaim_start(struct kv_db *db)

@@ -323,6 +323,7 @@ struct kve_cache {
 	struct kve_frame *every; /* all descriptors, linked by every */
 	u64 frames, dirty, shadows;
 	u64 limit; /* frames that there may be whatever values need */
+	u64 yielded; /* atomic: frames that made room for values since memory was last given back for that */
 	u64 misses, healed;
 	struct kvp_count hits;
 	struct kvp_reclaim *reclaim;

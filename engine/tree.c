@@ -443,7 +443,6 @@ static u32 pin_all(struct kve_op *ops, u32 n, struct many *m)
 {
 	struct kve_frame *leaf, *parent;
 	u32 i, slot, pinned = 0;
-	struct kve_image im;
 	struct kve_need need;
 	int err;
 
@@ -451,8 +450,8 @@ static u32 pin_all(struct kve_op *ops, u32 n, struct many *m)
 	for (i = 0; i < n; i++) {
 		if (ops[i].leaf || !kve_op_on_entry(&ops[i]))
 			continue;
-		err = descend(ops[i].tree, KVE_LIVE, KVE_SEEK_KEY, ops[i].key, ops[i].key_len, &leaf, &im,
-			      &need, &parent, &slot);
+		err = descend(ops[i].tree, KVE_LIVE, KVE_SEEK_KEY, ops[i].key, ops[i].key_len, &leaf, &need,
+			      &parent, &slot);
 		if (!err)
 			pinned += kve_op_pin(&ops[i], leaf);
 		else if (err == -KVE_need_page)
