@@ -245,10 +245,27 @@ static int leaf_settle(struct kve_detach *d)
 	return err;
 }
 
+/*
+ * A copy frees nothing: what it replaces is the snapshot's. So it leaves room for whatever frees something,
+ * such as dropping the tree. GC has made what room it can before this says no.
+ */
+static int room_check(struct kve_detach *d)
+{
+	struct kv_db *db = d->db;
+	int err = kve_credits(db, false);
+
+	if (!err && kve_space_scarce(db, kve_space_need(db, false)))
+		err = kve_fail(db, KVE_no_space,
+			       "there is no room for copies of what tree '%s' shares; delete something, or "
+			       "enlarge the volume",
+			       d->tree->name);
+	return err;
+}
+
 /* Nothing held. */
 static int step(struct kve_detach *d)
 {
-	int err = kve_credits(d->db, false), gone;
+	int err = room_check(d), gone;
 
 	if (!err)
 		err = collect(d);
