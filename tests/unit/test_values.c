@@ -22,6 +22,12 @@
 #define SLOW 0
 #endif
 
+/* The worker may be giving some back. */
+static u64 values_bytes(const kv_db *db)
+{
+	return kvp_load(&db->values.bytes);
+}
+
 /* Number n stands for a value; its length follows from it. */
 static struct kvf_value_ref ref_of(uint32_t n, uint32_t len)
 {
@@ -99,6 +105,13 @@ static void cache_8m(kv_options *opt)
 	opt->cache_bytes = 8u << 20;
 }
 
+/* The clock is looked at without its lock. */
+static void alone_8m(kv_options *opt)
+{
+	cache_8m(opt);
+	opt->flags |= KV_OPEN_NOTHREAD;
+}
+
 static void cache_1m(kv_options *opt)
 {
 	opt->cache_bytes = 1u << 20;
@@ -165,7 +178,7 @@ START_TEST(a_pass_pushes_nothing_out)
 			if (!look(v.db, n, len))
 				insert(v.db, n, len, true);
 	ck_assert_uint_ge(count_in(v.db, 500000, 500000 + hot, len), hot * 90 / 100);
-	must(v.db->values.bytes <= v.db->cache_bytes);
+	must(values_bytes(v.db) <= v.db->cache_bytes);
 	volume_end(&v);
 }
 END_TEST
@@ -183,9 +196,9 @@ START_TEST(hot_ones_give_way)
 		insert(v.db, n, 1000, true);
 	for (round = 0; round < 4; round++)
 		count_in(v.db, 0, fits * 3 / 4, 1000);
-	had = v.db->values.bytes;
+	had = values_bytes(v.db);
 	kve_values_shrink(v.db, had / 4 * 3);
-	must(v.db->values.bytes <= had / 4 + 32768);
+	must(values_bytes(v.db) <= had / 4 + 32768);
 	n = count_in(v.db, 0, fits * 3 / 4, 1000);
 	must(n > 0 && n <= fits / 4);
 	kve_values_shrink(v.db, ~0ull);
@@ -234,7 +247,7 @@ static void frames_pin(kv_db *db, uint32_t pins)
 
 static uint64_t cache_used(const kv_db *db)
 {
-	return kve_frames_bytes(db) + db->values.bytes;
+	return kve_frames_bytes(db) + values_bytes(db);
 }
 
 /* Values come in, and all the time there is no more than the whole. */
@@ -254,7 +267,7 @@ START_TEST(frames_borrow)
 	uint32_t keys, own, round;
 	struct volume v;
 
-	volume_make(&v, MEM_DEFAULT, cache_8m);
+	volume_make(&v, MEM_DEFAULT, alone_8m);
 	keys = (uint32_t)v.db->cache_bytes / SMALL_LEN;
 	own = (uint32_t)(v.db->values.limit / 1000);
 	small_put(v.db, keys);
@@ -266,10 +279,10 @@ START_TEST(frames_borrow)
 		must(kve_frames_bytes(v.db) > v.db->cache_bytes * 7 / 8);
 		frames_pin(v.db, -1u);
 		values_press(v.db, own, 2 * own);
-		must(v.db->values.bytes > v.db->values.limit * 7 / 8);
+		must(values_bytes(v.db) > v.db->values.limit * 7 / 8);
 		must(kve_frames_bytes(v.db) > v.db->cache_bytes * 5 / 8);
 		small_read(v.db, keys);
-		must(v.db->values.bytes > v.db->values.limit * 7 / 8);
+		must(values_bytes(v.db) > v.db->values.limit * 7 / 8);
 		kve_values_shrink(v.db, ~0ull);
 	}
 	volume_end(&v);
@@ -289,7 +302,7 @@ START_TEST(pinned_ones_stay)
 	kve_values_shrink(v.db, ~0ull);
 	insert(v.db, 1, len, true);
 	kve_values_shrink(v.db, ~0ull);
-	empty = v.db->values.bytes;
+	empty = values_bytes(v.db);
 	insert(v.db, 1, len, true);
 	insert(v.db, 2, 9000, true);
 	must(!look_pinned(v.db, 2, 9000, &pin)); /* in pieces */
@@ -304,11 +317,11 @@ START_TEST(pinned_ones_stay)
 		if (n % 500 == 0)
 			kve_values_shrink(v.db, ~0ull);
 	}
-	must(v.db->values.held && v.db->values.bytes <= v.db->cache_bytes);
+	must(v.db->values.held && values_bytes(v.db) <= v.db->cache_bytes);
 	kve_values_unpin(v.db, &pin);
 	kve_values_shrink(v.db, ~0ull);
 	must(!v.db->values.held);
-	ck_assert_uint_eq(v.db->values.bytes, empty);
+	ck_assert_uint_eq(values_bytes(v.db), empty);
 	volume_end(&v);
 }
 END_TEST
@@ -415,7 +428,7 @@ static void *shrinker(void *arg)
 		for (n = i * 50; n < i * 50 + 50; n++)
 			insert(w->v.db, VALUES + n, len_of(n), true);
 		if (i % 10 == 0)
-			kve_values_shrink(w->v.db, kvp_load(&w->v.db->values.bytes) / 4 * 3);
+			kve_values_shrink(w->v.db, values_bytes(w->v.db) / 4 * 3);
 	}
 	return NULL;
 }
@@ -433,7 +446,7 @@ START_TEST(readers_beside_eviction)
 	for (i = 0; i < 6; i++)
 		must(!pthread_join(threads[i], NULL));
 	must(w->hits > w->steps / 4 && w->misses > w->steps / 4);
-	must(w->v.db->values.bytes <= w->v.db->cache_bytes);
+	must(values_bytes(w->v.db) <= w->v.db->cache_bytes);
 	volume_end(&w->v);
 	free(w);
 }
@@ -463,7 +476,7 @@ static void memory_check(kv_db *db, uint64_t before)
 
 	if (now > db->cache_bytes + (16u << 20))
 		ck_abort_msg("%llu KiB of private memory: frames and shadows %llu, values %llu and %llu idle",
-			     now / 1024ull, kve_frames_bytes(db) / 1024, db->values.bytes / 1024,
+			     now / 1024ull, kve_frames_bytes(db) / 1024, values_bytes(db) / 1024,
 			     db->values.idle / 1024);
 }
 
@@ -510,7 +523,7 @@ START_TEST(memory_is_bounded)
 	before = private_bytes();
 	ok(kv_open(path, &opt, &v.db));
 	volume_load(&v, limits[_i], before);
-	must(v.db->values.bytes > limits[_i] / 9);
+	must(values_bytes(v.db) > limits[_i] / 9);
 	ok(kv_close(v.db));
 	unlink(path);
 }
