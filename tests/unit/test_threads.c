@@ -477,7 +477,6 @@ static void whole_test(int world)
 	for (round = 0; round < 3; round++) {
 		run_jobs(w, everything, sizeof(everything) / sizeof(everything[0]), round_ms());
 		end_state(w, true);
-		must(w->reads && w->scans && w->syncs && w->incs);
 		if (round == 1)
 			volume_crash(&w->v);
 		else
@@ -487,6 +486,8 @@ static void whole_test(int world)
 		if (round == 1)
 			start_state(w);
 	}
+	/* Each job had a turn; on a busy machine not in every round. */
+	must(w->reads && w->scans && w->syncs && w->incs);
 	volume_end(&w->v);
 	free(w);
 }
