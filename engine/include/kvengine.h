@@ -162,8 +162,8 @@ int kv_tree_origin(kv_db *db, const char *name, kv_tree_origin_info *out);
  * meanwhile, from any thread. Each call goes on where the last one ended; what is copied stays the clone's
  * own, also on error, after a crash, or when no other call follows. Of a tree that is no clone there is
  * nothing to do. info may be NULL. KV_E_NOTFOUND: no such tree, or it was dropped meanwhile; KV_E_BUSY:
- * another call is at it; KV_E_NOSPACE; KV_E_CORRUPT: a page or a value is damaged: a value can be deleted in
- * the clone, or written anew.
+ * another call is at it; KV_E_NOSPACE: what would be left is needed for whatever frees space; KV_E_CORRUPT: a
+ * page or a value is damaged: a value can be deleted in the clone, or written anew.
  */
 typedef struct kv_detach_info {
 	uint64_t copied_bytes; /* by this call: values, and pages that will be written elsewhere */
