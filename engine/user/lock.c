@@ -123,11 +123,21 @@ static void must(int rc)
 	KVP_ASSERT(rc == 0);
 }
 
+/*
+ * Adaptive: who finds it held spins for a while, as long as that has paid lately, before it sleeps. The end of
+ * the log is held for a fraction of a microsecond, and waking a thread takes tens of them. The kernel's own
+ * mutexes do the same.
+ */
 void kvp_mutex_init(struct kvp_mutex *m, const char *name, unsigned int rank)
 {
+	pthread_mutexattr_t attr;
+
 	m->name = name;
 	m->rank = rank;
-	must(pthread_mutex_init(&m->m, NULL));
+	must(pthread_mutexattr_init(&attr));
+	must(pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP));
+	must(pthread_mutex_init(&m->m, &attr));
+	pthread_mutexattr_destroy(&attr);
 }
 
 void kvp_mutex_destroy(struct kvp_mutex *m)
