@@ -152,30 +152,13 @@ static void apply(struct kv_db *db, struct kve_gc_swaps *st)
 			continue;
 		r->tree->head.gen = db->open_gen;
 		kve_change_begin(leaf);
-		kve_cell_dead(r->tree, leaf->page, st->slot[i]);
+		kve_cell_moved(r->tree, leaf->page, st->slot[i]);
 		kve_node_cell_set(leaf->page, db->geo.frame, st->slot[i], cell, len);
 		kve_leaf_changed(db, leaf, 0);
 		kve_change_end(leaf);
 		kve_value_live(db, &r->new);
 		db->changed = true;
 		db->changed_gen = db->open_gen;
-	}
-}
-
-/* Those in memory will be found there by their new refs, too. No lock held. */
-static void values_copy(struct kv_db *db, const struct kve_gc_swaps *st)
-{
-	const struct kve_gc_record *r;
-	u32 i;
-
-	for (i = 0; i < st->nr; i++) {
-		r = kve_gc_nth(st->gc, st->first + i);
-		kve_values_expect(db, &r->old);
-		kve_values_expect(db, &r->new);
-	}
-	for (i = 0; i < st->nr; i++) {
-		r = kve_gc_nth(st->gc, st->first + i);
-		kve_values_copy(db, &r->old, &r->new, st->gc->buf + r->at + le16_to_cpu(r->new.head_len));
 	}
 }
 
@@ -189,7 +172,6 @@ int kve_gc_swap(struct kv_db *db, struct kve_gc *gc)
 	st->nr = 0;
 	err = leaves_pin(st);
 	if (!err) {
-		values_copy(db, st);
 		kvp_gate_close(&db->writer);
 		err = kvp_load(&db->degraded) ? -KVE_degraded : kve_super_mark(db);
 		if (!err)

@@ -336,9 +336,11 @@ struct kve_value_slab {
 	u64 version; /* odd while nothing in it counts */
 	u8 *mem;     /* NULL: given back */
 	u32 pins;    /* atomic: cursors that look at it where it stands */
+	u32 dead;    /* atomic: bytes of entries that were forgotten, about */
 	/* Under the lock. */
-	u32 used; /* bytes of entries */
-	u32 next; /* newer in its queue, or the next that is spare; 0: none */
+	bool main; /* of the main queue */
+	u32 used;  /* bytes of entries */
+	u32 next;  /* newer in its queue, or the next that is spare; 0: none */
 };
 struct kve_value_queue {
 	u32 oldest, newest, nr;
@@ -687,9 +689,6 @@ void kve_values_forget(struct kv_db *db, const struct kvf_value_ref *ref);
 void kve_values_expect(struct kv_db *db, const struct kvf_value_ref *ref);
 /* And a little later: it is asked for itself. */
 void kve_values_near(struct kv_db *db, const struct kvf_value_ref *ref);
-/* GC has copied the value: if it is in memory, it is there under its new place, too. */
-void kve_values_copy(struct kv_db *db, const struct kvf_value_ref *from, const struct kvf_value_ref *to,
-		     const void *bytes);
 void kve_values_shrink(struct kv_db *db, u64 bytes);
 void kve_values_yield(struct kv_db *db);
 /* Bytes that frames do not borrow: what values come to before frames have made room. */

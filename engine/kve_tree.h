@@ -204,6 +204,8 @@ void kve_op_expect(const struct kv_db *db, const struct kve_op *ops, u32 i, u32 
 void kve_op_apply(struct kv_db *db, struct kve_op *op, struct kve_reserve *rs);
 /* The value that slot i of a leaf of t refers to is dead, unless it is shared. */
 void kve_cell_dead(struct kv_tree *t, const u8 *page, u32 i);
+/* The value of an entry has another place from now on. */
+void kve_cell_moved(struct kv_tree *t, const u8 *page, u32 i);
 /* The cell that op stores. */
 void kve_op_cell(const struct kve_op *op, struct kve_cell *cell);
 /* Outside of a transaction: system trees in a checkpoint, replay. In this order, all of them; or none. */

@@ -663,25 +663,40 @@ static struct kve_frame *leaf_resident(const struct kve_op *op, struct kve_reser
 	return f;
 }
 
-void kve_cell_dead(struct kv_tree *t, const u8 *page, u32 i)
+/* The place of the value that an entry refers to is dead, unless others share it, or it has none. */
+static bool cell_dead(struct kv_tree *t, const u8 *page, u32 i, struct kvf_value_ref *ref)
 {
-	struct kv_db *db = t->db;
 	struct kve_entry e;
 	const u8 *cell, *value;
 	u32 len;
 	u8 flags;
 
-	cell = kvf_page_cell(page, db->geo.frame, i, &len, &flags);
+	cell = kvf_page_cell(page, t->db->geo.frame, i, &len, &flags);
+	if ((flags & KVF_CELL_KIND) != KVF_CELL_REF)
+		return false;
 	kve_entry_decode(&e, flags, cell, len, &value);
-	if ((flags & KVF_CELL_KIND) == KVF_CELL_REF && kve_shared_value(t, &e.ref) &&
-	    !KVP_BUG("clone-value-dies"))
-		return;
-	if ((flags & KVF_CELL_KIND) == KVF_CELL_REF) {
-		kve_value_dead(db, &e.ref);
-		kve_values_forget(db, &e.ref);
-	}
-	if ((flags & KVF_CELL_KIND) == KVF_CELL_REF && KVP_BUG("double-free"))
-		kve_value_dead(db, &e.ref);
+	if (kve_shared_value(t, &e.ref) && !KVP_BUG("clone-value-dies"))
+		return false;
+	*ref = e.ref;
+	kve_value_dead(t->db, ref);
+	if (KVP_BUG("double-free"))
+		kve_value_dead(t->db, ref);
+	return true;
+}
+
+void kve_cell_moved(struct kv_tree *t, const u8 *page, u32 i)
+{
+	struct kvf_value_ref ref;
+
+	(void)cell_dead(t, page, i, &ref);
+}
+
+void kve_cell_dead(struct kv_tree *t, const u8 *page, u32 i)
+{
+	struct kvf_value_ref ref;
+
+	if (cell_dead(t, page, i, &ref))
+		kve_values_forget(t->db, &ref);
 }
 
 void kve_leaf_changed(struct kv_db *db, struct kve_frame *f, u64 lsn)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * value_cache.c - separated values in memory, from the place of a record to its payload.
+ * value_cache.c - separated values in memory, from the LSN of a record to its payload.
  *
- * Only bytes that have been verified come in, and a ref names a place, a generation of its segment, an LSN
- * and a length, so an entry is never stale: what it was made from is never written again. A long value is
- * several entries, so that all fit slabs of one size.
+ * Only bytes that have been verified come in, and no two records have the same LSN, but for a value and its
+ * copy by GC: so an entry is never stale, and is found as before when its value has another place. A long value
+ * is several entries, so that all fit slabs of one size.
  *
  * Entries are appended to slabs of the cache's own arena and never change there. Two queues of slabs are
  * emptied from their old ends (S3-FIFO: Yang et al., "FIFO Queues Are All You Need for Cache Eviction",
@@ -24,7 +24,9 @@
  * can be none are one word, so that neither can be overlooked.
  *
  * Who overwrites or deletes a value takes its words away, by compare and swap: the dead neither fill buckets
- * nor move to the main queue. Their memory comes back with their slabs.
+ * nor move to the main queue. Their memory comes back with their slabs: when a queue takes a slab, and half of its
+ * oldest one is dead, what is alive there moves to the new one. So overwriting the same values over and over does
+ * not take all that the cache may have.
  *
  * Memory counts by slabs and pages of the index, and is bounded by what the frames leave of the cache. A
  * quarter is the values' own: frames have of it what values do not use, but for what these begin with, and go
@@ -41,10 +43,10 @@
 
 /* In front of the bytes of an entry; multiples of ENTRY_ALIGN. */
 struct kve_value_head {
-	u64 place; /* of its record: segment and offset */
 	u64 lsn;
-	u32 gen, len; /* of the segment; of the whole value */
+	u32 len; /* of the whole value */
 	u32 piece, bytes;
+	u32 zero;
 };
 #define ENTRY_ALIGN 16u
 #define HEAD ((u32)sizeof(struct kve_value_head))
@@ -98,10 +100,13 @@ static u32 entry_bytes(u32 bytes)
 	return (u32)KVF_ROUND_UP(HEAD + bytes, ENTRY_ALIGN);
 }
 
+/* LSNs of values are near one another: mixed by the finalizer of MurmurHash3 (A. Appleby), but its first shift. */
 static u64 hash_of(const struct kve_value_head *h)
 {
-	/* Offsets are multiples of 16. */
-	return ((h->place >> 4) + h->piece * 0xd1b54a32d192ed03ull) * 0x9e3779b97f4a7c15ull;
+	u64 x = (h->lsn + h->piece * 0xd1b54a32d192ed03ull) * 0xff51afd7ed558ccdull;
+
+	x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53ull;
+	return x ^ x >> 33;
 }
 
 /* The tag of a slot, in its place. */
@@ -112,11 +117,9 @@ static u64 tag_of(const struct kve_values *vc, u64 hash)
 
 static void head_of(const struct kvf_value_ref *ref, struct kve_value_head *h)
 {
-	h->place = (u64)le32_to_cpu(ref->segment) << 32 | le32_to_cpu(ref->offset);
 	h->lsn = le64_to_cpu(ref->lsn);
-	h->gen = le32_to_cpu(ref->segment_gen);
 	h->len = le32_to_cpu(ref->payload_len);
-	h->piece = 0;
+	h->piece = h->zero = 0;
 	h->bytes = KVF_MIN(h->len, PIECE);
 }
 
@@ -324,6 +327,8 @@ static u32 slab_take(struct kve_values *vc, struct kve_value_queue *q)
 		kve_even(&s->version);
 	kvp_store_release(&s->pins, 0u);
 	s->used = s->next = 0;
+	s->main = q == &vc->queue[MAIN];
+	kvp_store(&s->dead, 0u);
 	if (q->nr++)
 		vc->slab[q->newest].next = nr;
 	else
@@ -411,16 +416,18 @@ static u64 *slot_at(struct kve_values *vc, const struct kve_value_head *head, u3
 	return NULL;
 }
 
-/* An entry leaves its slab: to the main queue, if it was looked at so often, or for good. */
+/* An entry leaves its slab: to the main queue, if it was looked at so often (STAYS: to its own), or for good. */
+#define STAYS 0u
 static void entry_leave(struct kve_values *vc, const struct kve_value_head *head, u64 *slot, u32 from,
 			u32 looks)
 {
-	struct kve_value_queue *q = &vc->queue[MAIN];
+	struct kve_value_queue *q = &vc->queue[looks == STAYS ? from : MAIN];
 	u64 word = kvp_load(slot), to = 0;
 
 	if (word_looks(word) >= looks &&
 	    (queue_has_room(vc, q, entry_bytes(head->bytes)) || slab_take(vc, q)))
-		to = entry_append(vc, q, head, head + 1) | ((word & WORD_LOOKS) - WORD_LOOK);
+		to = entry_append(vc, q, head, head + 1) |
+		     ((word & WORD_LOOKS) - (looks == STAYS ? 0 : WORD_LOOK));
 	else if (from == SMALL)
 		to = WORD_GHOST;
 	kvp_store_release(slot, to ? word_tag(word) | to : 0);
@@ -444,6 +451,16 @@ static void slab_retire(struct kve_values *vc, u32 from, u32 looks)
 			entry_leave(vc, head, slot, from, looks);
 	}
 	slab_drop(vc, nr);
+}
+
+/* The queue has just taken a slab: is half of its oldest one dead? Then what is alive there fits the new one. */
+static void slab_tidy(struct kve_values *vc, u32 from)
+{
+	struct kve_value_queue *q = &vc->queue[from];
+	struct kve_value_slab *s = &vc->slab[q->oldest];
+
+	if (q->nr > 2 && kvp_load(&s->dead) >= s->used / 2 && !KVP_BUG("values-dead-stay"))
+		slab_retire(vc, from, STAYS);
 }
 
 /*
@@ -515,15 +532,17 @@ static u64 *slot_find(struct kve_values *vc, u64 *slots, u64 tag, const struct k
 	return ghost;
 }
 
-/* An empty slot, else a ghost's, else that of an entry that was looked at least. */
-static u64 *slot_choose(u64 *slots)
+/* An empty slot, else a ghost's, else that of an entry that was looked at least, of the main queue last. */
+static u64 *slot_choose(const struct kve_values *vc, u64 *slots)
 {
 	u32 i, cost, least = ~0u;
 	u64 *best = slots, word;
 
 	for (i = 0; i < WAYS && least; i++) {
 		word = kvp_load(&slots[i]);
-		cost = !word ? 0 : word_is_ghost(word) ? 1 : 2 + word_looks(word);
+		cost = !word		   ? 0 :
+		       word_is_ghost(word) ? 1 :
+					     2 + 2 * word_looks(word) + vc->slab[word_slab(word)].main;
 		if (cost < least) {
 			least = cost;
 			best = &slots[i];
@@ -551,6 +570,8 @@ static bool piece_put(struct kve_values *vc, const struct kve_value_head *head, 
 		/* Its own slab, and one to move to. */
 		if (!room_make(vc, 2 * SLAB_BYTES, limit, push))
 			return false;
+		if (!queue_has_room(vc, q, entry_bytes(head->bytes)) && slab_take(vc, q))
+			slab_tidy(vc, slot ? MAIN : SMALL);
 		if (!queue_has_room(vc, q, entry_bytes(head->bytes)) && !slab_take(vc, q))
 			return false;
 	}
@@ -558,7 +579,7 @@ static bool piece_put(struct kve_values *vc, const struct kve_value_head *head, 
 	/* Emptying slabs has changed the bucket, perhaps. */
 	slot = slot_find(vc, slots, tag, head);
 	if (!slot)
-		slot = slot_choose(slots);
+		slot = slot_choose(vc, slots);
 	kvp_store_release(slot, word);
 	return true;
 }
@@ -609,18 +630,9 @@ void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const voi
 		kve_frames_yield(db);
 }
 
-/* Is it there? Lock. */
-static bool piece_there(struct kve_values *vc, const struct kve_value_head *head)
-{
-	u64 hash = hash_of(head), *slots = bucket_of(vc, hash), *slot;
-
-	slot = slots ? slot_find(vc, slots, tag_of(vc, hash), head) : NULL;
-	return slot && !word_is_ghost(kvp_load(slot));
-}
-
 /*
- * Out of the index, without the lock; its memory goes with its slab. What is moving just then stays. A place
- * has one entry that is alive, so the tag is enough.
+ * Out of the index, without the lock; its memory goes with its slab. What is moving just then stays. An
+ * LSN has one entry that is alive, so the tag is enough.
  */
 static void piece_forget(const struct kve_values *vc, const struct kve_value_head *head)
 {
@@ -629,8 +641,8 @@ static void piece_forget(const struct kve_values *vc, const struct kve_value_hea
 
 	for (i = 0; slot && i < WAYS; i++, slot++) {
 		word = kvp_load(slot);
-		if (word_tag(word) == tag && word_slab(word))
-			(void)kvp_cas(slot, &word, 0);
+		if (word_tag(word) == tag && word_slab(word) && kvp_cas(slot, &word, 0))
+			kvp_add(&vc->slab[word_slab(word)].dead, entry_bytes(head->bytes));
 	}
 }
 
@@ -677,23 +689,6 @@ void kve_values_near(struct kv_db *db, const struct kvf_value_ref *ref)
 		kvp_prefetch(at + HEAD + head.bytes - 1);
 		return;
 	}
-}
-
-void kve_values_copy(struct kv_db *db, const struct kvf_value_ref *from, const struct kvf_value_ref *to,
-		     const void *bytes)
-{
-	struct kve_values *vc = &db->values;
-	struct kve_value_head head;
-	bool there;
-
-	head_of(from, &head);
-	kvp_mutex_lock(&vc->lock);
-	do
-		there = piece_there(vc, &head);
-	while (there && head_next(&head));
-	kvp_mutex_unlock(&vc->lock);
-	if (there)
-		kve_values_put(db, to, bytes, true);
 }
 
 /* ---- giving back ---------------------------------------------------------------------------------- */

@@ -28,6 +28,8 @@ static u64 values_bytes(const kv_db *db)
 	return kvp_load(&db->values.bytes);
 }
 
+#define LSN_BASE (1ull << 40) /* far from those of real records */
+
 /* Number n stands for a value; its length follows from it. */
 static struct kvf_value_ref ref_of(uint32_t n, uint32_t len)
 {
@@ -35,7 +37,7 @@ static struct kvf_value_ref ref_of(uint32_t n, uint32_t len)
 		.segment = cpu_to_le32(8 + n / 1000),
 		.segment_gen = cpu_to_le32(n % 3),
 		.offset = cpu_to_le32(n % 1000 * 4096),
-		.lsn = cpu_to_le64(n + 77),
+		.lsn = cpu_to_le64(n + LSN_BASE),
 		.payload_len = cpu_to_le32(len),
 	};
 
@@ -138,12 +140,11 @@ START_TEST(only_the_same)
 		ref = ref_of(i, lens[i]);
 		ref.lsn = cpu_to_le64(le64_to_cpu(ref.lsn) + 1);
 		must(!kve_values_get(v.db, &ref, out));
+		/* GC has moved it. */
 		ref = ref_of(i, lens[i]);
 		ref.segment_gen = cpu_to_le32(le32_to_cpu(ref.segment_gen) + 1);
-		must(!kve_values_get(v.db, &ref, out));
-		ref = ref_of(i, lens[i]);
 		ref.offset = cpu_to_le32(le32_to_cpu(ref.offset) + 16);
-		must(!kve_values_get(v.db, &ref, out));
+		must(kve_values_get(v.db, &ref, out));
 		ref = ref_of(i, lens[i] + 1);
 		must(!kve_values_get(v.db, &ref, out));
 		must(look(v.db, i, lens[i]));
@@ -538,7 +539,7 @@ static void cache_64m(kv_options *opt)
 
 /*
  * All that is alive fits six times, and stays however often it is overwritten, and moved by GC: the dead
- * are not in its way.
+ * are not in its way, nor does their memory pile up.
  */
 START_TEST(overwritten_ones_make_room)
 {
@@ -564,6 +565,7 @@ START_TEST(overwritten_ones_make_room)
 	ok(kv_stat(v.db, &after));
 	/* GC reads, too, but seldom more at once. */
 	must(after.device_reads - before.device_reads < LIVE / 100);
+	must(values_bytes(v.db) < v.db->cache_bytes / 2);
 	volume_end(&v);
 }
 END_TEST
