@@ -31,37 +31,69 @@ void kve_gc_init(struct kv_db *db)
 
 /* ---- a round's memory --------------------------------------------------------------------------- */
 
+void kve_gc_memory_drop(struct kv_db *db)
+{
+	struct kve_gc_memory *m = &db->gc_kept;
+
+	if (!m->buf && !m->segment)
+		return;
+	kvp_iobuf_free(m->segment, m->segment_bytes);
+	kvp_iobuf_free(m->buf, m->room);
+	memset(m, 0, sizeof(*m));
+	kvp_store(&db->gc_bytes, 0ull);
+}
+
+/* The large ones stay for the next round: the system gives them page by page. */
 static void round_free(struct kv_db *db, struct kve_gc *gc)
 {
 	if (!gc)
 		return;
-	kvp_iobuf_free(gc->segment, gc->abreast * db->geo.segment);
-	kvp_iobuf_free(gc->buf, gc->room);
+	db->gc_kept = gc->memory;
+	if (!db->worker || !gc->memory.segment)
+		kve_gc_memory_drop(db);
 	kvp_free(gc->group);
 	kvp_free(gc->record);
 	kvp_free(gc->order);
 	kvp_free(gc->io);
 	kvp_free(gc);
-	kvp_store(&db->gc_bytes, 0ull);
+}
+
+/* Those of the last round, if they are as large as is asked for now. */
+static int memory_take(struct kv_db *db, u32 room, u32 segment_bytes, struct kve_gc_memory *m)
+{
+	if (db->gc_kept.room != room)
+		kve_gc_memory_drop(db);
+	*m = db->gc_kept;
+	memset(&db->gc_kept, 0, sizeof(db->gc_kept));
+	if (m->buf)
+		return 0;
+	m->room = room;
+	m->segment_bytes = segment_bytes;
+	m->buf = kvp_iobuf_alloc(room);
+	m->segment = kvp_iobuf_alloc(segment_bytes);
+	return m->buf && m->segment ? 0 : -KVE_no_memory;
 }
 
 static int round_alloc(struct kv_db *db, u32 segments, struct kve_gc **out)
 {
 	struct kve_gc *gc = kvp_alloc(sizeof(*gc), KVP_ZERO);
+	u32 room = KVF_MIN(segments, KVF_MAX(BUF_BYTES / db->geo.segment, 1u)) * db->geo.record_max;
+	int err;
 
 	if (!gc)
 		return -KVE_no_memory;
-	gc->room = KVF_MIN(segments, KVF_MAX(BUF_BYTES / db->geo.segment, 1u)) * db->geo.record_max;
 	gc->abreast = KVF_MAX(1u, KVF_MIN(KVE_GC_ABREAST, ABREAST_BYTES / db->geo.segment));
-	gc->buf = kvp_iobuf_alloc(gc->room);
-	gc->segment = kvp_iobuf_alloc(gc->abreast * db->geo.segment);
+	err = memory_take(db, room, gc->abreast * db->geo.segment, &gc->memory);
 	gc->group = kvp_alloc(sizeof(*gc->group), 0);
 	gc->io = kvp_alloc_array(kve_gc_ios(db, gc->abreast), sizeof(*gc->io), 0);
-	if (!gc->buf || !gc->segment || !gc->group || !gc->io) {
+	if (err || !gc->group || !gc->io) {
 		round_free(db, gc);
 		return -KVE_no_memory;
 	}
-	kvp_store(&db->gc_bytes, (u64)gc->room + gc->abreast * db->geo.segment);
+	gc->room = room;
+	gc->buf = gc->memory.buf;
+	gc->segment = gc->memory.segment;
+	kvp_store(&db->gc_bytes, (u64)room + gc->memory.segment_bytes);
 	kve_frames_yield(db);
 	kve_values_yield(db);
 	*out = gc;
@@ -101,6 +133,7 @@ static void round_end(struct kv_db *db, bool done)
 void kve_gc_stop(struct kv_db *db)
 {
 	round_end(db, false);
+	kve_gc_memory_drop(db);
 	kve_emptying_stop(db);
 }
 

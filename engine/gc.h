@@ -47,9 +47,10 @@ struct kve_gc {
 	enum kve_gc_phase phase;
 	u32 victim[KVE_GC_VICTIMS];
 	u32 victims, read; /* of them read */
-	u8 *segment;	   /* victims that are read, or cold segments that are being made */
+	struct kve_gc_memory memory;
+	u8 *segment;	   /* of it: victims that are read, or cold segments that are being made */
 	u32 abreast;	   /* how many of them */
-	u8 *buf;	   /* live records */
+	u8 *buf;	   /* of it: live records */
 	u32 room, used;	   /* bytes of buf */
 	struct kve_gc_group *group;
 	struct kve_gc_record *record;
@@ -71,6 +72,8 @@ static inline struct kve_gc_record *kve_gc_nth(const struct kve_gc *gc, u32 i)
 	return &gc->record[gc->order[i].record];
 }
 
+/* What rounds keep for the next one. GC lock. */
+void kve_gc_memory_drop(struct kv_db *db);
 /* One step; *more: there is more to do. GC lock. */
 int kve_gc_step(struct kv_db *db, bool *more);
 /*

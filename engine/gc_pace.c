@@ -102,6 +102,10 @@ static void progress(struct kv_db *db, bool idle)
 	kvp_store(&db->gc_idle, idle);
 	if (!idle)
 		return;
+	if (kvp_mutex_trylock(&db->gc_lock)) {
+		kve_gc_memory_drop(db);
+		kvp_mutex_unlock(&db->gc_lock);
+	}
 	kvp_mutex_lock(&db->state);
 	kvp_cond_broadcast(&db->done);
 	kvp_mutex_unlock(&db->state);

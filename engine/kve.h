@@ -373,6 +373,12 @@ struct kve_tickets {
 	bool telling;	 /* a thread calls back */
 };
 
+/* The large buffers of a round. */
+struct kve_gc_memory {
+	u8 *segment, *buf;
+	u32 segment_bytes, room;
+};
+
 /* What GC leaves alone, because it is about to die: gc_spare.c; the worker's, but for what says so. */
 struct kve_gc;
 struct kve_spare {
@@ -465,6 +471,7 @@ struct kv_db {
 	struct kve_resizing *resizing; /* GC lock; NULL: it is not being made shorter */
 	u64 gc_moved;	   /* atomic: bytes of records and pages moved since opening */
 	u64 gc_bytes;	   /* atomic: memory of a round, which values do without */
+	struct kve_gc_memory gc_kept; /* between rounds that follow one another: GC lock */
 	bool gc_idle;	   /* atomic: the background thread has nothing to win */
 	u64 gc_idle_freed; /* and space.freed_total was this then; worker */
 	bool gc_quiet;	   /* atomic: nobody writes: no more will come to what waits for a checkpoint */
