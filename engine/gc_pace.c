@@ -22,26 +22,28 @@ struct lines {
 	u64 used, target, soft, limit;
 	u64 due;   /* used, without what comes back when the deleting that GC waits for is done */
 	u32 waits; /* most of a writer */
-	u64 dirty; /* where most values stand in leaves */
+	u64 dirty; /* for pages that stand there twice, and the log behind them, where most values stand in leaves */
 };
 
 /* Counts alone. */
 static void lines_take(struct kv_db *db, struct lines *l)
 {
 	struct kve_space *sp = &db->space;
-	u64 dirty = kvp_load(&db->cache.dirty), alive, live, pages;
+	u64 dirty = (u64)db->cache.limit / 2 * db->geo.frame, alive, live, pages;
 	bool in_leaves;
 
-	dirty = KVF_MIN(dirty, db->cache.limit / 2) * db->geo.frame;
 	kvp_mutex_lock(&sp->lock);
 	l->used = (u64)(sp->log_nr + sp->tree_nr) * db->geo.segment;
 	l->waits = db->spare.lsn ? SPARED_WAITS : WAITS_MAX;
 	l->due = l->used - KVF_MIN(l->used, db->spare.bytes + db->spare.objects);
 	pages = sp->pending_bytes - (u64)sp->dying_nr * db->geo.segment;
 	pages = sp->tree_bytes - KVF_MIN(sp->tree_bytes, pages + sp->held_bytes);
-	/* What is dirty is written beside what it replaces: the promise has room for that above the lines. */
+	/*
+	 * What is dirty is written beside what it replaces, while the log goes on: the promise has room for half of
+	 * the cache above the lines, of which this is the part that a checkpoint may need.
+	 */
 	in_leaves = sp->live_bytes <= pages;
-	l->dirty = in_leaves ? dirty : 0;
+	l->dirty = in_leaves ? KVF_MIN(dirty, pages + db->checkpoint_bytes) : 0;
 	/* Large values that wait for being deleted are alive no more. */
 	alive = sp->live_bytes - KVF_MIN(sp->live_bytes, sp->doomed_bytes);
 	/* Less the headers of records, and what of pages are refs, or unused parts of blocks. */
@@ -66,12 +68,19 @@ bool kve_space_pressed(struct kv_db *db)
 	return l.used > l.target;
 }
 
-u32 kve_space_pool(struct kv_db *db)
+/*
+ * As long as somebody writes what a checkpoint frees is soon taken again, and a hole in the file stops all that
+ * write to it; so what the promise allows stays. Afterwards a tenth is enough.
+ */
+u32 kve_space_pool(struct kv_db *db, u32 segments)
 {
 	struct lines l;
+	u32 pool;
 
 	lines_take(db, &l);
-	return l.used < l.limit ? (u32)((l.limit - l.used) >> db->geo.segment_shift) : 0;
+	l.limit += l.dirty;
+	pool = l.used < l.limit ? (u32)((l.limit - l.used) >> db->geo.segment_shift) : 0;
+	return db->worker && !kvp_load(&db->gc_quiet) ? pool : KVF_MIN(pool, segments / 10);
 }
 
 /* Bytes of LOG segments that the next checkpoint frees, or has to free yet. */
@@ -216,8 +225,8 @@ bool kve_gc_quiet(struct kv_db *db)
 
 	/* What was begun a second ago is done, or was in vain. */
 	if (kvp_load(&db->gc_quiet)) {
-		kvp_store(&db->gc_quiet, false);
 		(void)kve_tail_settle(db); /* a failure shows in the checkpoint of somebody who asks */
+		kvp_store(&db->gc_quiet, false);
 		return false;
 	}
 	db->gc_quiet_reader = oldest;
@@ -244,7 +253,7 @@ void kve_gc_wake(struct kv_db *db)
 	lines_take(db, &l);
 	if (l.used <= l.target)
 		return;
-	if (l.due > l.soft && gets_on(db))
+	if (l.due > l.soft + l.dirty && gets_on(db))
 		kvp_store(&db->pace_at, 0ull);
 	kvp_mutex_lock(&db->state);
 	db->gc_wanted = true;
@@ -266,6 +275,8 @@ void kve_pace(struct kv_db *db)
 	if (kvp_load(&db->pace_at) == KVE_LIVE)
 		return;
 	lines_take(db, &l);
+	l.soft += l.dirty;
+	l.limit += l.dirty;
 	if (l.due <= l.soft || !gets_on(db)) {
 		kvp_store(&db->pace_at, KVE_LIVE);
 		return;
@@ -282,6 +293,7 @@ void kve_pace(struct kv_db *db)
 		kvp_cond_wait_ms(&db->done, &db->state, 20);
 		kvp_mutex_unlock(&db->state);
 		lines_take(db, &l);
+		l.limit += l.dirty;
 		kvp_mutex_lock(&db->state);
 	}
 	kvp_mutex_unlock(&db->state);

@@ -876,7 +876,7 @@ void kve_gc_wake(struct kv_db *db);
 /* Before a change that frees nothing, no lock held: wait as long as it takes to keep the promise of space. */
 void kve_pace(struct kv_db *db);
 /* Free segments that may stay backed by the medium. */
-u32 kve_space_pool(struct kv_db *db);
+u32 kve_space_pool(struct kv_db *db, u32 segments);
 /* So much is in use that older states are not kept. */
 bool kve_space_pressed(struct kv_db *db);
 /* What the next checkpoint may need to write: txn.c. */

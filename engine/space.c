@@ -715,8 +715,7 @@ void kve_space_trim(struct kv_db *db)
 	kvp_mutex_lock(&sp->lock);
 	nr = sp->nr;
 	kvp_mutex_unlock(&sp->lock);
-	/* A tenth, as far as the promise allows. */
-	pool = KVF_MAX(KVF_MIN(nr / 10, kve_space_pool(db)), RESERVE_BACKED + 2);
+	pool = KVF_MAX(kve_space_pool(db, nr), RESERVE_BACKED + 2);
 	for (i = KVF_SEG_FIRST; i < nr; i++)
 		segment_punch(db, i, &pool);
 }
