@@ -122,6 +122,17 @@ uint64_t bench_private_bytes(void)
 	return (anon + shmem) * 1024;
 }
 
+void bench_memory_ready(uint64_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return;
+	madvise(p, bytes, MADV_HUGEPAGE);
+	madvise(p, bytes, MADV_POPULATE_WRITE);
+	munmap(p, bytes);
+}
+
 /* Writes that were given up, as their file was removed before, are none. */
 uint64_t bench_written_bytes(void)
 {

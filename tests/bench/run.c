@@ -24,6 +24,10 @@
 /* What a store may preallocate without being blamed for it. */
 #define ALLOWANCE_BYTES ((uint64_t)64 << 20)
 
+/* What a run may touch of memory that nobody has used before: by its data, and what it takes anyway. */
+#define FRESH_FACTOR 2
+#define FRESH_LEAST ((uint64_t)256 << 20)
+
 /* What comes through the pipe. */
 struct result {
 	double metrics[BENCH_METRICS_NR];
@@ -62,6 +66,8 @@ static void child(struct bench_run *run, void (*fn)(struct bench_run *run), cons
 		bench_remove_dir(run->dir);
 		bench_copy_dir(run->data_dir, run->dir);
 	}
+	bench_memory_ready(FRESH_LEAST +
+			   FRESH_FACTOR * run->entries * (BENCH_KEY_LEN + run->wl->val_len));
 	if (group[0])
 		bench_group_enter(group);
 	bench_short_slice();
