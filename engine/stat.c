@@ -114,7 +114,7 @@ static void stat_volume(struct kv_db *db, kv_stat_info *out)
 static void stat_counters(struct kv_db *db, kv_stat_info *out)
 {
 	out->cache_bytes = db->cache_bytes;
-	out->cache_used_bytes = kve_frames_bytes(db);
+	out->cache_used_bytes = kve_frames_bytes(db) + kvp_load(&db->values.bytes);
 	out->dirty_bytes = kvp_load(&db->cache.dirty) * db->geo.frame;
 	out->puts = kvp_count_sum(&db->puts);
 	out->gets = kvp_count_sum(&db->gets);
