@@ -345,6 +345,8 @@ int kve_get_into(struct kv_db *db, struct kv_tree *t, u64 gen, const void *key, 
 		if (e.value_len > cap && !(e.flags & KVF_CELL_POISON))
 			return -KVE_buffer_too_small;
 		err = entry_value(db, t, gen, key, len, &e, buf);
+		if (err == -KVE_restart && same_entry(&e, &was))
+			err = kve_object_missing(db, &e.object);
 		if (!err || err == -KVE_no_memory || gen != KVE_LIVE || same_entry(&e, &was))
 			return err;
 		was = e;

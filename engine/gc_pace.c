@@ -51,7 +51,7 @@ static void lines_take(struct kv_db *db, struct lines *l)
 	/* What snapshots hold is not there to be freed. */
 	live += sp->pinned_bytes + sp->held_bytes;
 	l->target = live + live * 3 / 20 + (28u << 20);
-	l->limit = live + live / 4 + (46u << 20);
+	l->limit = live + live * 27 / 100 + (52u << 20);
 	l->soft = l->target + (l->limit - l->target) / 2;
 	kvp_mutex_unlock(&sp->lock);
 }

@@ -941,9 +941,11 @@ int kve_pending_doom(struct kv_db *db, u64 below);
 void kve_object_key(u8 *buf, u8 class, u64 object, u64 chunk);
 #define KVE_OBJECT_KEY_BYTES 17u
 #define KVE_OBJECT_ROW_BYTES 9u
-/* t: the tree that has the value. */
+/* t: the tree that has the value. -KVE_restart: of the live state a chunk was missing; look the key up again. */
 int kve_object_read(struct kv_tree *t, u64 gen, const struct kvf_object *o, u64 offset, void *buf,
 		    size_t len);
+/* The error that it is if the key still says the same. */
+int kve_object_missing(struct kv_db *db, const struct kvf_object *o);
 struct kve_entry;
 /* The large value that the key has, in chunks of its own. -KVE_restart: the key has another value by now. */
 int kve_object_copy(struct kv_tree *t, const void *key, u32 key_len, const struct kve_entry *e);

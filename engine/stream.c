@@ -235,6 +235,8 @@ int kve_object_copy(struct kv_tree *t, const void *key, u32 key_len, const struc
 		w->used = (u32)KVF_MIN((u64)db->geo.chunk_bytes, e->value_len - w->length);
 		if (!err)
 			err = kve_object_read(t, KVE_LIVE, &e->object, w->length, w->buf, w->used);
+		if (err == -KVE_restart)
+			err = kve_object_missing(db, &e->object);
 		w->length += w->used;
 		if (!err)
 			err = chunk_write(w);
@@ -445,6 +447,13 @@ int kve_pending_doom(struct kv_db *db, u64 below)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
+int kve_object_missing(struct kv_db *db, const struct kvf_object *o)
+{
+	return kve_fail(db, KVE_corrupt_value, "a chunk of large value %llu is missing; run 'kvs-fsck -n %s'",
+			(u64)le64_to_cpu(o->object), db->dev->name);
+}
+
+/* -KVE_restart: it is not there; in the live state because the value has been replaced meanwhile, perhaps. */
 static int chunk_read(struct kv_tree *chunks, u64 gen, const struct kvf_object *o, u64 nr, u8 *buf)
 {
 	struct kv_db *db = chunks->db;
@@ -457,8 +466,7 @@ static int chunk_read(struct kv_tree *chunks, u64 gen, const struct kvf_object *
 	kve_object_key(key, KVF_OBJECT_CHUNK, le64_to_cpu(o->object), nr);
 	err = kve_tree_get(chunks, gen, key, sizeof(key), &e, buf, (size_t)want);
 	if (err == -KVE_not_found)
-		return kve_fail(db, KVE_corrupt_value, "chunk %llu of large value %llu is missing; run "
-				"'kvs-fsck -n %s'", nr, (u64)le64_to_cpu(o->object), db->dev->name);
+		return gen == KVE_LIVE ? -KVE_restart : kve_object_missing(db, o);
 	if (err)
 		return err;
 	if (e.value_len != want || (e.flags & KVF_CELL_KIND) == KVF_CELL_OBJECT)
