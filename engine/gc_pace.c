@@ -22,7 +22,7 @@ struct lines {
 	u64 used, target, soft, limit;
 	u64 due;   /* used, without what comes back when the deleting that GC waits for is done */
 	u32 waits; /* most of a writer */
-	u64 dirty; /* for pages that stand there twice, and the log behind them, where most values stand in leaves */
+	u64 dirty; /* where values are in leaves: for pages that stand there twice */
 };
 
 /* Counts alone. */
@@ -39,8 +39,8 @@ static void lines_take(struct kv_db *db, struct lines *l)
 	pages = sp->pending_bytes - (u64)sp->dying_nr * db->geo.segment;
 	pages = sp->tree_bytes - KVF_MIN(sp->tree_bytes, pages + sp->held_bytes);
 	/*
-	 * What is dirty is written beside what it replaces, while the log goes on: the promise has room for half of
-	 * the cache above the lines, of which this is the part that a checkpoint may need.
+	 * What is dirty is written beside what it replaces, while the log goes on: the promise has room for
+	 * half of the cache above the lines, of which this is the part that a checkpoint may need.
 	 */
 	in_leaves = sp->live_bytes <= pages;
 	l->dirty = in_leaves ? KVF_MIN(dirty, pages + db->checkpoint_bytes) : 0;
@@ -69,8 +69,8 @@ bool kve_space_pressed(struct kv_db *db)
 }
 
 /*
- * As long as somebody writes what a checkpoint frees is soon taken again, and a hole in the file stops all that
- * write to it; so what the promise allows stays. Afterwards a tenth is enough.
+ * As long as somebody writes what a checkpoint frees is soon taken again, and a hole in the file stops all
+ * that write to it; so what the promise allows stays. Afterwards a tenth is enough.
  */
 u32 kve_space_pool(struct kv_db *db, u32 segments)
 {

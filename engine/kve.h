@@ -941,7 +941,7 @@ int kve_pending_doom(struct kv_db *db, u64 below);
 void kve_object_key(u8 *buf, u8 class, u64 object, u64 chunk);
 #define KVE_OBJECT_KEY_BYTES 17u
 #define KVE_OBJECT_ROW_BYTES 9u
-/* t: the tree that has the value. -KVE_restart: of the live state a chunk was missing; look the key up again. */
+/* t: the tree that has the value. -KVE_restart: in the live state a chunk was missing: look the key up. */
 int kve_object_read(struct kv_tree *t, u64 gen, const struct kvf_object *o, u64 offset, void *buf,
 		    size_t len);
 /* The error that it is if the key still says the same. */

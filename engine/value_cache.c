@@ -3,8 +3,8 @@
  * value_cache.c - separated values in memory, from the LSN of a record to its payload.
  *
  * Only bytes that have been verified come in, and no two records have the same LSN, but for a value and its
- * copy by GC: so an entry is never stale, and is found as before when its value has another place. A long value
- * is several entries, so that all fit slabs of one size.
+ * copy by GC: so an entry is never stale, and is found as before when its value has another place. A long
+ * value is several entries, so that all fit slabs of one size.
  *
  * Entries are appended to slabs of the cache's own arena and never change there. Two queues of slabs are
  * emptied from their old ends (S3-FIFO: Yang et al., "FIFO Queues Are All You Need for Cache Eviction",
@@ -24,9 +24,9 @@
  * can be none are one word, so that neither can be overlooked.
  *
  * Who overwrites or deletes a value takes its words away, by compare and swap: the dead neither fill buckets
- * nor move to the main queue. Their memory comes back with their slabs: when a queue takes a slab, and half of its
- * oldest one is dead, what is alive there moves to the new one. So overwriting the same values over and over does
- * not take all that the cache may have.
+ * nor move to the main queue. Their memory comes back with their slabs: when a queue takes a slab, and half
+ * of its oldest one is dead, what is alive there moves to the new one. So overwriting the same values over
+ * and over does not take all that the cache may have.
  *
  * Memory counts by slabs and pages of the index, and is bounded by what the frames leave of the cache. A
  * quarter is the values' own: frames have of it what values do not use, but for what these begin with, and go
@@ -100,7 +100,7 @@ static u32 entry_bytes(u32 bytes)
 	return (u32)KVF_ROUND_UP(HEAD + bytes, ENTRY_ALIGN);
 }
 
-/* LSNs of values are near one another: mixed by the finalizer of MurmurHash3 (A. Appleby), but its first shift. */
+/* LSNs are near one another: mixed by the finalizer of MurmurHash3 (A. Appleby), but for its first shift. */
 static u64 hash_of(const struct kve_value_head *h)
 {
 	u64 x = (h->lsn + h->piece * 0xd1b54a32d192ed03ull) * 0xff51afd7ed558ccdull;
@@ -416,7 +416,7 @@ static u64 *slot_at(struct kve_values *vc, const struct kve_value_head *head, u3
 	return NULL;
 }
 
-/* An entry leaves its slab: to the main queue, if it was looked at so often (STAYS: to its own), or for good. */
+/* It leaves its slab: to the main queue if it was looked at so often (STAYS: to its own), or for good. */
 #define STAYS 0u
 static void entry_leave(struct kve_values *vc, const struct kve_value_head *head, u64 *slot, u32 from,
 			u32 looks)
@@ -453,7 +453,7 @@ static void slab_retire(struct kve_values *vc, u32 from, u32 looks)
 	slab_drop(vc, nr);
 }
 
-/* The queue has just taken a slab: is half of its oldest one dead? Then what is alive there fits the new one. */
+/* The queue just took a slab. If half of its oldest one is dead, what is alive there fits the new one. */
 static void slab_tidy(struct kve_values *vc, u32 from)
 {
 	struct kve_value_queue *q = &vc->queue[from];

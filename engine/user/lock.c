@@ -124,9 +124,9 @@ static void must(int rc)
 }
 
 /*
- * Adaptive: who finds it held spins for a while, as long as that has paid lately, before it sleeps. The end of
- * the log is held for a fraction of a microsecond, and waking a thread takes tens of them. The kernel's own
- * mutexes do the same.
+ * Adaptive: who finds it held spins for a while, as long as that has paid lately, before it sleeps. The end
+ * of the log is held for a fraction of a microsecond, and waking a thread takes tens of them. The kernel's
+ * own mutexes do the same.
  */
 void kvp_mutex_init(struct kvp_mutex *m, const char *name, unsigned int rank)
 {

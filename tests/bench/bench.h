@@ -213,9 +213,9 @@ double bench_cpu_seconds(void); /* user and system time of this process */
 /* Anonymous and shared memory in use; mapped files are not counted. */
 uint64_t bench_private_bytes(void);
 /*
- * See to it that so much of the free memory is really there. A virtual machine may have given it back to its host
- * (free page reporting); it returns page by page, at many times the price of a page fault, and whichever run comes
- * first would pay for those after it.
+ * See to it that so much of the free memory is really there. A virtual machine may have given it back to
+ * its host (free page reporting); it returns page by page, at many times the price of a page fault, and
+ * whichever run comes first would pay for those after it.
  */
 void bench_memory_ready(uint64_t bytes);
 uint64_t bench_sync_calls(void);

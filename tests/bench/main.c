@@ -22,7 +22,7 @@
 #define FLOOR_NAME "floor"
 /* Of the memory cgroup: half for an engine that has the page cache besides; else all but what is no cache. */
 #define TIGHT_CACHE_SHARE 2
-#define TIGHT_NO_CACHE ((uint64_t)20 << 20) /* the harness, and what an engine and eight threads need besides */
+#define TIGHT_NO_CACHE ((uint64_t)20 << 20) /* harness, and what an engine and eight threads need besides */
 
 struct known_engine {
 	const char *name;

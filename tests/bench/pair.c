@@ -4,11 +4,11 @@
  *
  *	pair PREFIX [SECONDS [ROUNDS [RECORDS]]]
  *
- * Gets, kill-safe puts and half of each, of random keys. Each of the three volumes has the same RECORDS values
- * of 100 bytes, so that an operation costs the same in all; of the two threads on one volume each has half of
- * the keys, and so has each process of those of its own volume: no two writers meet in a key, and the processes
- * share nothing but the machine. Every get is verified. Rounds are interleaved; printed are medians and their
- * ratio.
+ * Gets, kill-safe puts and half of each, of random keys. Each of the three volumes has the same RECORDS
+ * values of 100 bytes, so that an operation costs the same in all; of the two threads on one volume each has
+ * half of the keys, and so has each process of those of its own volume: no two writers meet in a key, and the
+ * processes share nothing but the machine. Every get is verified. Rounds are interleaved; printed are medians
+ * and their ratio.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -233,9 +233,9 @@ int main(int argc, char **argv)
 			processes[load][r] = run(two, 2, load, records, seconds);
 		}
 	}
-	printf("%u values of %u bytes in each volume, medians of %u rounds of %.0f s, operations a second.\n\n",
+	printf("%u values of %u bytes in each volume, medians of %u rounds of %.0f s, operations a second.\n",
 	       records, VALUE_LEN, rounds, seconds);
-	printf("| | two threads | two processes | ratio |\n|---|--:|--:|--:|\n");
+	printf("\n| | two threads | two processes | ratio |\n|---|--:|--:|--:|\n");
 	for (load = 0; load < LOADS; load++) {
 		double a = median(threads[load], rounds), b = median(processes[load], rounds);
 

@@ -706,12 +706,16 @@ START_TEST(much_data_in_a_small_cache)
 }
 END_TEST
 
-/* When the system asks, clean pages go; nothing is lost. Waits for the worker, which must come. */
+/*
+ * When the system asks, clean pages and values go, but for the index of these, a word for 512 bytes of the
+ * cache; nothing is lost. Waits for the worker, which must come.
+ */
 START_TEST(memory_is_given_back)
 {
 	struct volume v;
 	kv_stat_info before, st;
 	uint32_t n = _i % 2 ? 300 : 20000;
+	uint64_t least;
 	int tries;
 
 	volume_make(&v, _i, NULL);
@@ -719,14 +723,15 @@ START_TEST(memory_is_given_back)
 	ok(kv_checkpoint(v.db));
 	volume_check(&v);
 	ok(kv_stat(v.db, &before));
+	least = before.cache_used_bytes / 4 + before.cache_bytes / 64;
 	must(kvp_reclaim_run(1 << 20) > 0);
 	for (tries = 0; tries < 6000; tries++) {
 		ok(kv_stat(v.db, &st));
-		if (st.cache_used_bytes <= before.cache_used_bytes / 4)
+		if (st.cache_used_bytes <= least)
 			break;
 		usleep(10000);
 	}
-	ck_assert_uint_le(st.cache_used_bytes, before.cache_used_bytes / 4);
+	ck_assert_uint_le(st.cache_used_bytes, least);
 	must(count(&v, NULL) == n);
 	volume_check(&v);
 	volume_end(&v);
