@@ -22,14 +22,13 @@ struct lines {
 	u64 used, target, soft, limit;
 	u64 due;   /* used, without what comes back when the deleting that GC waits for is done */
 	u32 waits; /* most of a writer */
-	u64 dirty; /* where values are in leaves: for pages that stand there twice */
 };
 
-/* Counts alone. */
-static void lines_take(struct kv_db *db, struct lines *l)
+/* Counts alone. writing: as long as there will be other checkpoints. */
+static void lines_take(struct kv_db *db, struct lines *l, bool writing)
 {
 	struct kve_space *sp = &db->space;
-	u64 dirty = (u64)db->cache.limit / 2 * db->geo.frame, alive, live, pages;
+	u64 dirty = (u64)db->cache.limit / 2 * db->geo.frame, alive, live, pages, twice;
 	bool in_leaves;
 
 	kvp_mutex_lock(&sp->lock);
@@ -40,18 +39,19 @@ static void lines_take(struct kv_db *db, struct lines *l)
 	pages = sp->tree_bytes - KVF_MIN(sp->tree_bytes, pages + sp->held_bytes);
 	/*
 	 * What is dirty is written beside what it replaces, while the log goes on: the promise has room for
-	 * half of the cache above the lines, of which this is the part that a checkpoint may need.
+	 * half of the cache above the lines, of which this is the part that a checkpoint may need. It is not
+	 * there to be won, but when no checkpoint will come.
 	 */
 	in_leaves = sp->live_bytes <= pages;
-	l->dirty = in_leaves ? KVF_MIN(dirty, pages + db->checkpoint_bytes) : 0;
+	twice = in_leaves && writing ? KVF_MIN(dirty, pages + db->checkpoint_bytes) : 0;
 	/* Large values that wait for being deleted are alive no more. */
 	alive = sp->live_bytes - KVF_MIN(sp->live_bytes, sp->doomed_bytes);
 	/* Less the headers of records, and what of pages are refs, or unused parts of blocks. */
 	live = alive - alive / 16 + (in_leaves ? pages - pages / 4 : pages / 2);
 	/* What snapshots hold is not there to be freed. */
 	live += sp->pinned_bytes + sp->held_bytes;
-	l->target = live + live * 3 / 20 + (28u << 20);
-	l->limit = live + live * 27 / 100 + (52u << 20);
+	l->target = live + live * 3 / 20 + (28u << 20) + twice;
+	l->limit = live + live * 27 / 100 + (52u << 20) + twice;
 	l->soft = l->target + (l->limit - l->target) / 2;
 	kvp_mutex_unlock(&sp->lock);
 }
@@ -64,7 +64,7 @@ bool kve_space_pressed(struct kv_db *db)
 		return true;
 	if (!db->worker)
 		return false;
-	lines_take(db, &l);
+	lines_take(db, &l, false);
 	return l.used > l.target;
 }
 
@@ -77,8 +77,7 @@ u32 kve_space_pool(struct kv_db *db, u32 segments)
 	struct lines l;
 	u32 pool;
 
-	lines_take(db, &l);
-	l.limit += l.dirty;
+	lines_take(db, &l, true);
 	pool = l.used < l.limit ? (u32)((l.limit - l.used) >> db->geo.segment_shift) : 0;
 	return db->worker && !kvp_load(&db->gc_quiet) ? pool : KVF_MIN(pool, segments / 10);
 }
@@ -167,7 +166,7 @@ static bool begin(struct kv_db *db, u64 spared)
 	u64 reclaim, quantum;
 	struct lines l;
 
-	lines_take(db, &l);
+	lines_take(db, &l, !quiet);
 	if (l.used <= l.target) {
 		kve_spare_turn(db, true);
 		progress(db, true);
@@ -187,7 +186,7 @@ static bool begin(struct kv_db *db, u64 spared)
 	if (KVF_MIN(l.due, l.used - KVF_MIN(l.used, reclaim)) <= l.target)
 		return false;
 	/* What the log has taken since the last checkpoint counts, too. */
-	if (l.due >= l.limit + l.dirty && kvp_load(&db->last_ckpt_pos) >= KVF_MAX(quantum, 16ull << 20))
+	if (l.due >= l.limit && kvp_load(&db->last_ckpt_pos) >= KVF_MAX(quantum, 16ull << 20))
 		return release(db, reclaim);
 	/* There was nothing to win, and little has changed since. */
 	if (kvp_load(&db->gc_idle) &&
@@ -250,10 +249,10 @@ void kve_gc_wake(struct kv_db *db)
 
 	if (!db->worker)
 		return;
-	lines_take(db, &l);
+	lines_take(db, &l, true);
 	if (l.used <= l.target)
 		return;
-	if (l.due > l.soft + l.dirty && gets_on(db))
+	if (l.due > l.soft && gets_on(db))
 		kvp_store(&db->pace_at, 0ull);
 	kvp_mutex_lock(&db->state);
 	db->gc_wanted = true;
@@ -274,9 +273,7 @@ void kve_pace(struct kv_db *db)
 
 	if (kvp_load(&db->pace_at) == KVE_LIVE)
 		return;
-	lines_take(db, &l);
-	l.soft += l.dirty;
-	l.limit += l.dirty;
+	lines_take(db, &l, true);
 	if (l.due <= l.soft || !gets_on(db)) {
 		kvp_store(&db->pace_at, KVE_LIVE);
 		return;
@@ -292,8 +289,7 @@ void kve_pace(struct kv_db *db)
 	for (waits = 0; l.due >= l.limit && must_wait(db) && waits < l.waits; waits++) {
 		kvp_cond_wait_ms(&db->done, &db->state, 20);
 		kvp_mutex_unlock(&db->state);
-		lines_take(db, &l);
-		l.limit += l.dirty;
+		lines_take(db, &l, true);
 		kvp_mutex_lock(&db->state);
 	}
 	kvp_mutex_unlock(&db->state);
