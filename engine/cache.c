@@ -217,7 +217,7 @@ void kve_frame_touch(struct kve_frame *f)
 
 	/* Written only when it changes. Inner pages go last. */
 	if (hot < HOT_MAX)
-		kvp_store(&f->hot, (u8)(f->level ? HOT_MAX : hot + 1u));
+		kvp_store(&f->hot, (u8)(kvp_load(&f->level) ? HOT_MAX : hot + 1u));
 }
 
 /* ---- eviction: tree lock exclusive -------------------------------------------------------------- */
