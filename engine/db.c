@@ -412,15 +412,15 @@ int kve_create(struct kvp_dev *dev, const kv_options *opt)
 
 static int db_finish(struct kv_db *db)
 {
-	int err;
+	int i, err;
 
 	if (db->read_only || !db->marked)
 		return 0;
 	if (kvp_load(&db->degraded))
 		return -KVE_degraded;
 	err = kve_checkpoint(db, NULL, true, true);
-	/* What was left out can be cut off when two states do without it. */
-	if (!err && kve_tail_due(db))
+	/* What was left out can be cut off when two states do without it; likewise what was replaced is free. */
+	for (i = 0; i < 2 && !err && (kve_tail_due(db) || kve_tail_waits(db)); i++)
 		err = kve_checkpoint(db, NULL, true, true);
 	if (!err)
 		err = kve_super_copy(db);

@@ -58,7 +58,7 @@ static void round_free(struct kv_db *db, struct kve_gc *gc)
 	kvp_free(gc);
 }
 
-/* Those of the last round, if they are as large as is asked for now. */
+/* The buffers of the last round if they have the right size, else new ones. */
 static int memory_take(struct kv_db *db, u32 room, u32 segment_bytes, struct kve_gc_memory *m)
 {
 	if (db->gc_kept.room != room)
@@ -90,9 +90,6 @@ static int round_alloc(struct kv_db *db, u32 segments, struct kve_gc **out)
 		round_free(db, gc);
 		return -KVE_no_memory;
 	}
-	gc->room = room;
-	gc->buf = gc->memory.buf;
-	gc->segment = gc->memory.segment;
 	kvp_store(&db->gc_bytes, (u64)room + gc->memory.segment_bytes);
 	kve_frames_yield(db);
 	kve_values_yield(db);
@@ -208,7 +205,7 @@ static u64 victims_choose(struct kv_db *db, struct kve_gc *gc, const struct view
 
 	kvp_mutex_lock(&db->space.lock);
 	while (gc->victims < (gc->above ? ABOVE_VICTIMS : KVE_GC_VICTIMS)) {
-		nr = best(db, v, gc->room - live);
+		nr = best(db, v, gc->memory.room - live);
 		if (nr == KVF_NO_SEGMENT)
 			break;
 		live += db->space.seg[nr].live;
@@ -227,7 +224,7 @@ static bool victim_partial(struct kv_db *db, struct kve_gc *gc, const struct vie
 	u32 nr = KVF_NO_SEGMENT;
 
 	kvp_mutex_lock(&db->space.lock);
-	if (gc->victims && gc->victims < KVE_GC_VICTIMS && live + db->geo.segment / 8 < gc->room)
+	if (gc->victims && gc->victims < KVE_GC_VICTIMS && live + db->geo.segment / 8 < gc->memory.room)
 		nr = best(db, v, KVE_LIVE);
 	if (nr != KVF_NO_SEGMENT && db->space.seg[nr].live + db->geo.segment / 8 > db->geo.record_max)
 		nr = KVF_NO_SEGMENT;

@@ -48,10 +48,8 @@ struct kve_gc {
 	u32 victim[KVE_GC_VICTIMS];
 	u32 victims, read; /* of them read */
 	struct kve_gc_memory memory;
-	u8 *segment;	   /* of it: victims that are read, or cold segments that are being made */
-	u32 abreast;	   /* how many of them */
-	u8 *buf;	   /* of it: live records */
-	u32 room, used;	   /* bytes of buf */
+	u32 abreast; /* segments that it has room for */
+	u32 used;    /* bytes of its live records */
 	struct kve_gc_group *group;
 	struct kve_gc_record *record;
 	struct kve_gc_order *order;
@@ -116,7 +114,7 @@ void kve_gc_ref(struct kvf_value_ref *ref, const struct kvf_record *r, const str
 
 /* Transfers that so many segments can take. */
 u32 kve_gc_ios(const struct kv_db *db, u32 abreast);
-/* [from, to) of a segment, in place slot of gc->segment, with the next run. */
+/* [from, to) of a segment, in place slot of the round's memory, with the next run. */
 void kve_gc_io_add(struct kv_db *db, struct kve_gc *gc, u8 op, u32 segment, u32 slot, u32 from, u32 to);
 int kve_gc_io_run(struct kv_db *db, struct kve_gc *gc);
 /* The order of the records, and how many cold segments they need. */

@@ -27,7 +27,7 @@ void kve_gc_io_add(struct kv_db *db, struct kve_gc *gc, u8 op, u32 segment, u32 
 		memset(io, 0, sizeof(*io));
 		io->op = op;
 		io->off = base + from;
-		io->buf = gc->segment + (size_t)slot * db->geo.segment + from;
+		io->buf = gc->memory.segment + (size_t)slot * db->geo.segment + from;
 		io->len = KVF_MIN(to - from, PIECE);
 	}
 }
@@ -44,7 +44,7 @@ int kve_gc_io_run(struct kv_db *db, struct kve_gc *gc)
 
 static const u8 *key_of(const struct kve_gc *gc, u32 record, u32 *len, u32 *tree)
 {
-	const struct kvf_record *r = (const struct kvf_record *)(gc->buf + gc->record[record].at);
+	const struct kvf_record *r = (const struct kvf_record *)(gc->memory.buf + gc->record[record].at);
 
 	*len = le16_to_cpu(r->key_len);
 	*tree = le32_to_cpu(r->tree);
@@ -176,7 +176,7 @@ static void copy_make(struct kv_db *db, struct kve_gc *gc, struct cold *c, struc
 	struct kvf_record *r = (struct kvf_record *)(c->buf + off);
 	u32 ext;
 
-	memcpy(r, gc->buf + gr->at, gr->bytes);
+	memcpy(r, gc->memory.buf + gr->at, gr->bytes);
 	ext = kvf_record_ext_len(r);
 	r->flags |= KVF_RECORD_COPY;
 	r->attested = cpu_to_le64(0);
@@ -253,7 +253,7 @@ static void segment_make(struct kv_db *db, struct kve_gc *gc, struct cold *c, u3
 static int segment_begin(struct kv_db *db, struct kve_gc *gc, u32 first, u32 nr)
 {
 	u32 slot = gc->colds - gc->colds_written, segment, gen;
-	struct cold c = { .first = first, .nr = nr, .buf = gc->segment + (size_t)slot * db->geo.segment };
+	struct cold c = { .first = first, .nr = nr, .buf = gc->memory.segment + (size_t)slot * db->geo.segment };
 	struct kve_logpos pos;
 	int err = kve_segment_take(db, KVF_KIND_LOG, KVE_SHARE_FREEING, &segment);
 

@@ -44,12 +44,12 @@ static int record_take(struct kv_db *db, struct kve_gc *gc, const struct kvf_ide
 		return 0;
 	}
 	/* More than the counts said: another round's. */
-	if (live->bytes > gc->room - gc->used)
+	if (live->bytes > gc->memory.room - gc->used)
 		return 0;
 	err = kvp_array_room(&gc->record, &gc->cap, gc->nr, gc->nr + 1, sizeof(*gc->record));
 	if (err)
 		return err;
-	memcpy(gc->buf + gc->used, r, live->bytes);
+	memcpy(gc->memory.buf + gc->used, r, live->bytes);
 	gc->record[gc->nr] = *live;
 	gc->record[gc->nr++].at = gc->used;
 	gc->used += live->bytes;
@@ -203,7 +203,7 @@ int kve_gc_read(struct kv_db *db, struct kve_gc *gc)
 	}
 	for (i = 0; i < n && !err; i++)
 		err = victim_take(db, gc, gc->victim[gc->read + i],
-				  gc->segment + (size_t)i * db->geo.segment);
+				  gc->memory.segment + (size_t)i * db->geo.segment);
 	gc->read += n;
 	return err;
 }

@@ -14,7 +14,7 @@
 
 static const u8 *key_of(const struct kve_gc *gc, const struct kve_gc_record *r, u32 *len)
 {
-	const struct kvf_record *rec = (const struct kvf_record *)(gc->buf + r->at);
+	const struct kvf_record *rec = (const struct kvf_record *)(gc->memory.buf + r->at);
 
 	*len = le16_to_cpu(rec->key_len);
 	return kvf_record_key(rec);

@@ -373,10 +373,10 @@ struct kve_tickets {
 	bool telling;	 /* a thread calls back */
 };
 
-/* The large buffers of a round. */
+/* The large buffers of a round: segments that are read or made, side by side; live records. */
 struct kve_gc_memory {
 	u8 *segment, *buf;
-	u32 segment_bytes, room;
+	u32 segment_bytes, room; /* bytes of them */
 };
 
 /* What GC leaves alone, because it is about to die: gc_spare.c; the worker's, but for what says so. */
@@ -600,6 +600,8 @@ void kve_tail_drop(struct kv_db *db);
 int kve_tail_cut(struct kv_db *db);
 /* The file is longer than the newest state. */
 bool kve_tail_due(struct kv_db *db);
+/* What waits for another checkpoint before it is free is worth one. */
+bool kve_tail_waits(struct kv_db *db);
 /* Of a volume that nobody writes to: trims it; two checkpoints at most, if the file can be cut by that. */
 int kve_tail_settle(struct kv_db *db);
 

@@ -158,10 +158,13 @@ static void overwrite(struct work *w, const uint32_t *picks)
 	}
 	if (kv_stat(w->db, &after))
 		die("stat", KV_E_IO);
-	printf("# %s: %llu puts, %.0f a second, %.2f bytes written for each of keys and values\n",
-	       picks ? "zipf" : "uniform", (unsigned long long)n,
-	       (double)n * 1e9 / (double)(bench_now_ns() - begin),
-	       (double)(after.device_write_bytes - before.device_write_bytes) / (double)bytes);
+	printf("# %s: %llu puts, %.0f a second, %llu checkpoints\n", picks ? "zipf" : "uniform",
+	       (unsigned long long)n, (double)n * 1e9 / (double)(bench_now_ns() - begin),
+	       (unsigned long long)(after.checkpoints - before.checkpoints));
+	printf("# of a put: %.0f bytes read, %.0f written, %.0f of key and value\n",
+	       (double)(after.device_read_bytes - before.device_read_bytes) / (double)n,
+	       (double)(after.device_write_bytes - before.device_write_bytes) / (double)n,
+	       (double)bytes / (double)n);
 	hist_print("puts", puts);
 	hist_print("gets", gets);
 	free(puts);

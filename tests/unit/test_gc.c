@@ -512,6 +512,41 @@ START_TEST(quiet_volume_gives_back)
 }
 END_TEST
 
+#define SMALL 200000u /* of 100 bytes, in leaves */
+
+static void put_small(struct volume *v, uint32_t round)
+{
+	uint8_t value[100];
+	char key[32];
+	uint32_t i;
+
+	for (i = 0; i < SMALL; i++) {
+		pattern(value, sizeof(value), i + round);
+		ok(kv_put(v->db, NULL, key, (size_t)sprintf(key, "%08u", i), value, sizeof(value), 0));
+	}
+}
+
+/* A checkpoint frees what the one before it wrote when two states do without that: not with the last one. */
+START_TEST(closed_volume_gives_back)
+{
+	struct volume v;
+	uint64_t tree;
+
+	volume_make(&v, FILE_DEFAULT, no_thread);
+	put_small(&v, 0);
+	ok(kv_checkpoint(v.db));
+	ok(kv_checkpoint(v.db));
+	put_small(&v, 1);
+	ok(kv_stat(v.db, &v.st));
+	tree = v.st.tree_bytes;
+	must(tree > SMALL * 100u);
+	volume_close(&v);
+	must(allocated(&v) < tree + tree / 2);
+	volume_open(&v);
+	judged_end(&v);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("gc");
@@ -521,6 +556,7 @@ int main(void)
 	tcase_add_loop_test(t, beside_readers_and_writers, RACE_FIRST, RACE_END);
 	tcase_add_loop_test(t, quiet_volume_gives_back, SUITE_THREADS_ONLY, SUITE_THREADS_ONLY ? 2 : 3);
 	if (!SUITE_THREADS_ONLY) {
+		tcase_add_test(t, closed_volume_gives_back);
 		tcase_add_loop_test(t, half_dead_segments_come_back, 0, worlds());
 		tcase_add_loop_test(t, any_order_of_steps, 0, worlds());
 		tcase_add_loop_test(t, readers_keep_their_state, 0, worlds());
