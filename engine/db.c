@@ -419,7 +419,7 @@ static int db_finish(struct kv_db *db)
 	if (kvp_load(&db->degraded))
 		return -KVE_degraded;
 	err = kve_checkpoint(db, NULL, true, true);
-	/* What was left out can be cut off when two states do without it; likewise what was replaced is free. */
+	/* Two states have to do without what was left out, to cut it off, or replaced, to have it free. */
 	for (i = 0; i < 2 && !err && (kve_tail_due(db) || kve_tail_waits(db)); i++)
 		err = kve_checkpoint(db, NULL, true, true);
 	if (!err)

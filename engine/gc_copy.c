@@ -253,7 +253,8 @@ static void segment_make(struct kv_db *db, struct kve_gc *gc, struct cold *c, u3
 static int segment_begin(struct kv_db *db, struct kve_gc *gc, u32 first, u32 nr)
 {
 	u32 slot = gc->colds - gc->colds_written, segment, gen;
-	struct cold c = { .first = first, .nr = nr, .buf = gc->memory.segment + (size_t)slot * db->geo.segment };
+	u8 *buf = gc->memory.segment + (size_t)slot * db->geo.segment;
+	struct cold c = { .first = first, .nr = nr, .buf = buf };
 	struct kve_logpos pos;
 	int err = kve_segment_take(db, KVF_KIND_LOG, KVE_SHARE_FREEING, &segment);
 
