@@ -2,11 +2,12 @@
 /*
  * gc_pace.c - when GC runs by itself, when a checkpoint follows it, and how long writers wait for both.
  *
- * The promise: what the volume takes of the medium is at most 1.3 times what is alive, and 64 MiB, and what
- * is dirty. Three lines lie below it. Above the first the background thread empties segments, makes a
- * checkpoint when enough of them are waiting for one, and keeps no state older than the newest. Above the
- * second writers wait a little for every PACE_BYTES of log, the longer the nearer they come to the third,
- * where they wait until something is free. They wait only while GC gets on: what readers pin nobody can free.
+ * The promise: what the volume takes of the medium is at most 1.3 times what is alive, and 64 MiB, and, where
+ * values stand in leaves, what is dirty. Three lines lie below it. Above the first the background thread
+ * empties segments, makes a checkpoint when enough of them are waiting for one, and keeps no state older than
+ * the newest. Above the second writers wait a little for every PACE_BYTES of log, the longer the nearer they
+ * come to the third, where they wait until something is free. They wait only while GC gets on: what readers
+ * pin nobody can free.
  *
  * Without a background thread nothing of this happens: GC runs when it is asked for, or the volume is full.
  */
@@ -24,6 +25,15 @@ struct lines {
 	u32 waits; /* most of a writer */
 };
 
+/* Bytes of TREE segments that the next checkpoint will take. pages: of the newest state. Space lock. */
+static u64 checkpoint_grows(const struct kv_db *db, u64 pages)
+{
+	u64 needs = KVF_MIN((u64)kvp_load(&db->cache.dirty) * db->geo.frame, pages);
+	u64 room = (u64)db->space.tree_nr * db->geo.segment;
+
+	return needs - KVF_MIN(needs, room - KVF_MIN(room, db->space.tree_bytes));
+}
+
 /* Counts alone. writing: as long as there will be other checkpoints. */
 static void lines_take(struct kv_db *db, struct lines *l, bool writing)
 {
@@ -34,7 +44,6 @@ static void lines_take(struct kv_db *db, struct lines *l, bool writing)
 	kvp_mutex_lock(&sp->lock);
 	l->used = (u64)(sp->log_nr + sp->tree_nr) * db->geo.segment;
 	l->waits = db->spare.lsn ? SPARED_WAITS : WAITS_MAX;
-	l->due = l->used - KVF_MIN(l->used, db->spare.bytes + db->spare.objects);
 	pages = sp->pending_bytes - (u64)sp->dying_nr * db->geo.segment;
 	pages = sp->tree_bytes - KVF_MIN(sp->tree_bytes, pages + sp->held_bytes);
 	/*
@@ -44,6 +53,7 @@ static void lines_take(struct kv_db *db, struct lines *l, bool writing)
 	 */
 	in_leaves = sp->live_bytes <= pages;
 	twice = in_leaves && writing ? KVF_MIN(dirty, pages + db->checkpoint_bytes) : 0;
+	l->due = l->used - KVF_MIN(l->used, db->spare.bytes + db->spare.objects);
 	/* Large values that wait for being deleted are alive no more. */
 	alive = sp->live_bytes - KVF_MIN(sp->live_bytes, sp->doomed_bytes);
 	/* Less the headers of records, and what of pages are refs, or unused parts of blocks. */
@@ -51,7 +61,10 @@ static void lines_take(struct kv_db *db, struct lines *l, bool writing)
 	/* What snapshots hold is not there to be freed. */
 	live += sp->pinned_bytes + sp->held_bytes;
 	l->target = live + live * 3 / 20 + (28u << 20) + twice;
-	l->limit = live + live * 27 / 100 + (52u << 20) + twice;
+	l->limit = live + live * 27 / 100 + (50u << 20) + twice;
+	/* Elsewhere there is no such room in the promise. */
+	if (!in_leaves)
+		l->limit = KVF_MAX(l->target, l->limit - checkpoint_grows(db, pages));
 	l->soft = l->target + (l->limit - l->target) / 2;
 	kvp_mutex_unlock(&sp->lock);
 }
