@@ -573,6 +573,80 @@ START_TEST(one_wins)
 }
 END_TEST
 
+#define REPLACED 150u
+
+static size_t large_of(const struct world *w, uint32_t salt)
+{
+	return w->v.st.chunk_bytes * (1 + salt % 2) + 1 + salt % 97;
+}
+
+static void replacer(struct world *w, unsigned int id)
+{
+	size_t len, most = w->v.st.chunk_bytes * 2 + 100;
+	uint8_t *value = malloc(most);
+	uint32_t n;
+
+	must(value);
+	for (n = 1; n <= REPLACED; n++) {
+		len = large_of(w, n * 2 + id);
+		pattern(value, len, n * 2 + id);
+		ok(kv_put(w->v.db, NULL, "large", 5, value, len, KV_MEMORY));
+		if (n % 16 == id)
+			ok(kv_checkpoint(w->v.db));
+	}
+	free(value);
+	__atomic_add_fetch(&w->syncs, 1, __ATOMIC_RELAXED);
+}
+
+/* Whole, and one that somebody has put: what was replaced while it is read is read again. */
+static void reader_of_large(struct world *w, unsigned int id)
+{
+	uint8_t *want = malloc(w->v.st.chunk_bytes * 2 + 100);
+	uint32_t n, salt;
+	size_t len;
+	void *got;
+
+	(void)id;
+	must(want);
+	while (__atomic_load_n(&w->syncs, __ATOMIC_RELAXED) < 2) {
+		ok(kv_get(w->v.db, NULL, "large", 5, &got, &len));
+		/* pattern() is of the salt: which one, the length and the first bytes say. */
+		for (salt = 0, n = 0; n <= 2 * REPLACED + 1 && !salt; n++) {
+			if (len != large_of(w, n))
+				continue;
+			pattern(want, len, n);
+			if (!memcmp(want, got, 16))
+				salt = n;
+		}
+		must(salt && !memcmp(want, got, len));
+		kv_free(got);
+		__atomic_add_fetch(&w->reads, 1, __ATOMIC_RELAXED);
+	}
+	free(want);
+}
+
+START_TEST(large_ones_are_replaced)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	struct job jobs[4] = {
+		{ .fn = replacer, .id = 0 }, { .fn = replacer, .id = 1 },
+		{ .fn = reader_of_large }, { .fn = reader_of_large },
+	};
+	uint8_t *value;
+
+	volume_make(&w->v, _i, small);
+	value = malloc(large_of(w, 1));
+	must(value);
+	pattern(value, large_of(w, 1), 1);
+	ok(kv_put(w->v.db, NULL, "large", 5, value, large_of(w, 1), KV_MEMORY));
+	run_jobs(w, jobs, 4, 0);
+	must(w->reads);
+	volume_end(&w->v);
+	free(value);
+	free(w);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("threads");
@@ -580,6 +654,7 @@ static Suite *suite(void)
 
 	tcase_set_timeout(t, 400); /* a sanitizer on a busy machine */
 	tcase_add_loop_test(t, one_wins, 0, WORLDS);
+	tcase_add_loop_test(t, large_ones_are_replaced, 0, WORLDS);
 	tcase_add_loop_test(t, everything_at_once, 0, WORLDS);
 	suite_add_tcase(s, t);
 	return s;
