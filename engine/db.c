@@ -420,7 +420,7 @@ static int db_finish(struct kv_db *db)
 		return -KVE_degraded;
 	err = kve_checkpoint(db, NULL, true, true);
 	/* Two states have to do without what was left out, to cut it off, or replaced, to have it free. */
-	for (i = 0; i < 2 && !err && (kve_tail_due(db) || kve_tail_waits(db)); i++)
+	for (i = 0; i < 2 && !err && (kve_tail_due(db) || kve_space_waits(db)); i++)
 		err = kve_checkpoint(db, NULL, true, true);
 	if (!err)
 		err = kve_super_copy(db);

@@ -64,7 +64,7 @@ static void lines_take(struct kv_db *db, struct lines *l, bool writing)
 	l->limit = live + live * 27 / 100 + (50u << 20) + twice;
 	/* Elsewhere there is no such room in the promise. */
 	if (!in_leaves)
-		l->limit = KVF_MAX(l->target, l->limit - checkpoint_grows(db, pages));
+		l->limit -= KVF_MIN(checkpoint_grows(db, pages), l->limit - l->target);
 	l->soft = l->target + (l->limit - l->target) / 2;
 	kvp_mutex_unlock(&sp->lock);
 }

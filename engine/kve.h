@@ -565,6 +565,8 @@ void kve_space_freeze(struct kv_db *db);
 int kve_space_reap(struct kv_db *db, u64 replay_lsn, struct kve_batch_items *list);
 /* Batches that nothing needs any more become free space. */
 void kve_space_apply(struct kv_db *db, u64 oldest_intact, u64 oldest_reader);
+/* What waits for another checkpoint before it is free is worth one. */
+bool kve_space_waits(struct kv_db *db);
 /* Give dead segments back to the file system. */
 void kve_space_trim(struct kv_db *db);
 /* Segments that a volume of nr grows by at once. */
@@ -600,8 +602,6 @@ void kve_tail_drop(struct kv_db *db);
 int kve_tail_cut(struct kv_db *db);
 /* The file is longer than the newest state. */
 bool kve_tail_due(struct kv_db *db);
-/* What waits for another checkpoint before it is free is worth one. */
-bool kve_tail_waits(struct kv_db *db);
 /* Of a volume that nobody writes to: trims it; two checkpoints at most, if the file can be cut by that. */
 int kve_tail_settle(struct kv_db *db);
 

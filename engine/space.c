@@ -14,6 +14,7 @@
 #define RESERVE_BACKED 8u   /* of an image that ends with its file system: closing takes some as well */
 #define RESERVE_TRIES 64u   /* segments that are tried for it at once */
 #define RESERVE_FROM 32u    /* smaller images have none but what they are created with */
+#define WAITS_MIN 4u	    /* that are worth a checkpoint */
 #define GROW_BYTES (64u << 20) /* at once, at most */
 
 void kve_identity_set(struct kv_db *db)
@@ -675,6 +676,17 @@ void kve_space_apply(struct kv_db *db, u64 oldest_intact, u64 oldest_reader)
 		b->list.nr = 0; /* its rows go with this checkpoint: segtab.c */
 	}
 	kvp_mutex_unlock(&sp->lock);
+}
+
+bool kve_space_waits(struct kv_db *db)
+{
+	struct kve_space *sp = &db->space;
+	bool much;
+
+	kvp_mutex_lock(&sp->lock);
+	much = sp->pending_bytes >= (u64)KVF_MAX(WAITS_MIN, sp->nr / 16) << db->geo.segment_shift;
+	kvp_mutex_unlock(&sp->lock);
+	return much;
 }
 
 /* What a free segment has of the medium, beyond the pool. Without the lock: it may take milliseconds. */

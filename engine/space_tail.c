@@ -12,7 +12,6 @@
 #include "kve.h"
 
 #define SPARE 8u /* segments more: see the reserve of an image without limit */
-#define WAITS_MIN 4u /* segments that are worth a checkpoint */
 
 static bool tail_lost(const struct kve_segment *s)
 {
@@ -111,17 +110,6 @@ static bool droppable(struct kv_db *db)
 	yes = db->space.ceiling == KVF_NO_SEGMENT && wanted(db) < db->space.nr;
 	kvp_mutex_unlock(&db->space.lock);
 	return yes;
-}
-
-bool kve_tail_waits(struct kv_db *db)
-{
-	struct kve_space *sp = &db->space;
-	bool much;
-
-	kvp_mutex_lock(&sp->lock);
-	much = sp->pending_bytes >= (u64)KVF_MAX(WAITS_MIN, sp->nr / 16) << db->geo.segment_shift;
-	kvp_mutex_unlock(&sp->lock);
-	return much;
 }
 
 int kve_tail_settle(struct kv_db *db)
