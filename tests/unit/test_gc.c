@@ -512,6 +512,40 @@ START_TEST(quiet_volume_gives_back)
 }
 END_TEST
 
+/* Nobody waits for what a reader keeps: writers would go on at a crawl until it ends, or is too old. */
+START_TEST(a_reader_stops_nobody)
+{
+	uint8_t value[1000];
+	uint64_t rnd = 3;
+	struct volume v;
+	uint32_t i, n = MANY / 8;
+	kv_read *r;
+	size_t len;
+
+	volume_make(&v, FILE_DEFAULT, NULL);
+	for (i = 0; i < n; i++) {
+		pattern(value, sizeof(value), i);
+		ok(kv_put(v.db, NULL, &i, sizeof(i), value, sizeof(value), 0));
+	}
+	ok(kv_read_begin(v.db, &r));
+	/* More than a reader may keep: the watchdog of this test knows how long that should take. */
+	for (i = 0; i < (320u << 20) / sizeof(value); i++) {
+		uint32_t key = volume_chance(&rnd, n);
+
+		pattern(value, sizeof(value), i);
+		ok(kv_put(v.db, NULL, &key, sizeof(key), value, sizeof(value), 0));
+	}
+	i = 0;
+	must_be(kv_read_get_into(r, NULL, &i, sizeof(i), value, sizeof(value), &len), KV_E_TOOOLD);
+	kv_read_end(r);
+	/* Its space comes back; a watchdog. */
+	for (i = 0; allocated(&v) > limit_of(n * 1004ull) && i < 1000; i++)
+		usleep(100000);
+	must(i < 1000);
+	judged_end(&v);
+}
+END_TEST
+
 #define SMALL 200000u /* of 100 bytes, in leaves */
 
 static void put_small(struct volume *v, uint32_t round)
@@ -557,6 +591,7 @@ int main(void)
 	tcase_add_loop_test(t, quiet_volume_gives_back, SUITE_THREADS_ONLY, SUITE_THREADS_ONLY ? 2 : 3);
 	if (!SUITE_THREADS_ONLY) {
 		tcase_add_test(t, closed_volume_gives_back);
+		tcase_add_test(t, a_reader_stops_nobody);
 		tcase_add_loop_test(t, half_dead_segments_come_back, 0, worlds());
 		tcase_add_loop_test(t, any_order_of_steps, 0, worlds());
 		tcase_add_loop_test(t, readers_keep_their_state, 0, worlds());
