@@ -29,7 +29,6 @@
 #include "bench.h"
 #include "kvengine.h"
 
-#define CACHE_BYTES (256ull << 20)
 #define ALLOWANCE (64ull << 20)
 #define READER_ALLOWANCE (256ull << 20) /* or a quarter of what is alive */
 #define ROUNDS 10u /* times that all is overwritten, for each law */
@@ -40,11 +39,12 @@ static const struct mode {
 	const char *name;
 	uint32_t records, min, max; /* lengths of values, their logarithms spread evenly */
 	bool in_leaves, reader;
+	uint64_t cache; /* that holds all leaves */
 } modes[] = {
-	{ "1000", 300000, 1000, 1000, false, false },
-	{ "mix", 30000, 100, 65536, false, false },
-	{ "100", 4000000, 100, 100, true, false },
-	{ "reader", 300000, 1000, 1000, false, true },
+	{ "1000", 300000, 1000, 1000, false, false, 256ull << 20 },
+	{ "mix", 30000, 100, 65536, false, false, 256ull << 20 },
+	{ "100", 4000000, 100, 100, true, false, 1ull << 30 },
+	{ "reader", 300000, 1000, 1000, false, true, 256ull << 20 },
 };
 
 enum phase { LOAD, UNIFORM, ZIPF, DELETE, BACK, PHASES };
@@ -217,7 +217,7 @@ static void volume_make(struct work *w, const char *path)
 	kv_options opt = KV_OPTIONS_INIT;
 	int err;
 
-	opt.cache_bytes = CACHE_BYTES;
+	opt.cache_bytes = w->m->cache;
 	err = kv_create(path, &opt);
 	if (!err)
 		err = kv_open(path, &opt, &w->db);
@@ -279,7 +279,7 @@ static uint64_t allocated(const char *path)
 static bool sample(const struct work *w, const char *path, int phase, struct verdict *v)
 {
 	uint64_t live = atomic_load(&w->sh->live), bytes = allocated(path);
-	uint64_t allowance = ALLOWANCE + (w->m->in_leaves ? CACHE_BYTES / 2 : 0);
+	uint64_t allowance = ALLOWANCE + (w->m->in_leaves ? w->m->cache / 2 : 0);
 	double share;
 	bool good;
 
