@@ -44,6 +44,7 @@ static void lines_take(struct kv_db *db, struct lines *l, bool writing)
 	kvp_mutex_lock(&sp->lock);
 	l->used = (u64)(sp->log_nr + sp->tree_nr) * db->geo.segment;
 	l->waits = db->spare.lsn ? SPARED_WAITS : WAITS_MAX;
+	l->due = l->used - KVF_MIN(l->used, db->spare.bytes + db->spare.objects);
 	pages = sp->pending_bytes - (u64)sp->dying_nr * db->geo.segment;
 	pages = sp->tree_bytes - KVF_MIN(sp->tree_bytes, pages + sp->held_bytes);
 	/*
@@ -53,7 +54,6 @@ static void lines_take(struct kv_db *db, struct lines *l, bool writing)
 	 */
 	in_leaves = sp->live_bytes <= pages;
 	twice = in_leaves && writing ? KVF_MIN(dirty, pages + db->checkpoint_bytes) : 0;
-	l->due = l->used - KVF_MIN(l->used, db->spare.bytes + db->spare.objects);
 	/* Large values that wait for being deleted are alive no more. */
 	alive = sp->live_bytes - KVF_MIN(sp->live_bytes, sp->doomed_bytes);
 	/* Less the headers of records, and what of pages are refs, or unused parts of blocks. */
