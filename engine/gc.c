@@ -17,7 +17,7 @@
 #define BUF_BYTES (6u << 20) /* of live records, at least a segment of them */
 /* Of those that go whatever is won: copies may take twice as many segments, if values are large. */
 #define ABOVE_VICTIMS ((KVE_GC_VICTIMS - 1) / 2)
-#define ABREAST_BYTES (2u << 20) /* of segments that are read or written at once */
+#define ABREAST_BYTES (2u << 20) /* of segments in lanes */
 
 void kve_gc_init(struct kv_db *db)
 {
@@ -46,8 +46,12 @@ void kve_gc_memory_drop(struct kv_db *db)
 /* The large ones stay for the next round: the system gives them page by page. */
 static void round_free(struct kv_db *db, struct kve_gc *gc)
 {
+	u32 i;
+
 	if (!gc)
 		return;
+	for (i = 0; i < gc->abreast; i++)
+		(void)kve_gc_io_wait(db, &gc->lane[i]);
 	db->gc_kept = gc->memory;
 	if (!db->worker || !gc->memory.segment)
 		kve_gc_memory_drop(db);
@@ -74,6 +78,16 @@ static int memory_take(struct kv_db *db, u32 room, u32 segment_bytes, struct kve
 	return m->buf && m->segment ? 0 : -KVE_no_memory;
 }
 
+static void lanes_make(struct kv_db *db, struct kve_gc *gc)
+{
+	u32 i;
+
+	for (i = 0; i < gc->abreast; i++) {
+		gc->lane[i].buf = gc->memory.segment + (size_t)i * db->geo.segment;
+		gc->lane[i].io = gc->io + (size_t)i * kve_gc_ios(db);
+	}
+}
+
 static int round_alloc(struct kv_db *db, u32 segments, struct kve_gc **out)
 {
 	struct kve_gc *gc = kvp_alloc(sizeof(*gc), KVP_ZERO);
@@ -85,11 +99,12 @@ static int round_alloc(struct kv_db *db, u32 segments, struct kve_gc **out)
 	gc->abreast = KVF_MAX(1u, KVF_MIN(KVE_GC_ABREAST, ABREAST_BYTES / db->geo.segment));
 	err = memory_take(db, room, gc->abreast * db->geo.segment, &gc->memory);
 	gc->group = kvp_alloc(sizeof(*gc->group), 0);
-	gc->io = kvp_alloc_array(kve_gc_ios(db, gc->abreast), sizeof(*gc->io), 0);
+	gc->io = kvp_alloc_array(gc->abreast * kve_gc_ios(db), sizeof(*gc->io), 0);
 	if (err || !gc->group || !gc->io) {
 		round_free(db, gc);
 		return -KVE_no_memory;
 	}
+	lanes_make(db, gc);
 	kvp_store(&db->gc_bytes, (u64)room + gc->memory.segment_bytes);
 	kve_frames_yield(db);
 	kve_values_yield(db);

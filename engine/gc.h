@@ -10,7 +10,7 @@
 #define KVE_GC_VICTIMS 64u
 #define KVE_GC_GROUP 64u /* records of a victim that are looked up together */
 #define KVE_GC_SWAPS 64u /* refs that are exchanged in a step */
-#define KVE_GC_ABREAST 4u /* segments that are read or written at once, at most */
+#define KVE_GC_ABREAST 4u /* lanes, at most */
 
 /* A live value: its record as the victim has it, header to padding, stands in the round's buffer. */
 struct kve_gc_record {
@@ -40,15 +40,24 @@ struct kve_gc_swaps {
 	u32 first, nr;			      /* of the round's records */
 };
 
+/* A victim on its way into memory, or a cold segment on its way out; the next one takes the next lane. */
+struct kve_gc_lane {
+	u8 *buf; /* a segment */
+	struct kvp_io *io;
+	u32 ios;
+	struct kvp_batch batch;
+	bool under_way;
+};
+
 enum kve_gc_phase { KVE_GC_IDLE, KVE_GC_READ, KVE_GC_WRITE, KVE_GC_SWAP };
 
 /* GC lock. */
 struct kve_gc {
 	enum kve_gc_phase phase;
 	u32 victim[KVE_GC_VICTIMS];
-	u32 victims, read; /* of them read */
+	u32 victims, asked, read; /* of them on their way to be read, read */
 	struct kve_gc_memory memory;
-	u32 abreast; /* segments that it has room for */
+	u32 abreast; /* lanes */
 	u32 used;    /* bytes of its live records */
 	struct kve_gc_group *group;
 	struct kve_gc_record *record;
@@ -57,8 +66,8 @@ struct kve_gc {
 	struct kve_gc_swaps swaps;
 	u32 cold[KVE_GC_VICTIMS];
 	u32 colds, colds_written;
-	struct kvp_io *io;
-	u32 ios;
+	struct kve_gc_lane lane[KVE_GC_ABREAST];
+	struct kvp_io *io; /* of all lanes */
 	bool partial; /* the last victim fits only in part */
 	bool above; /* a victim stands where nothing is to stay */
 	bool cut; /* space ran out: not all of the victims' records have copies */
@@ -112,11 +121,13 @@ void kve_gc_ref(struct kvf_value_ref *ref, const struct kvf_record *r, const str
 
 /* ---- gc_copy.c ---- */
 
-/* Transfers that so many segments can take. */
-u32 kve_gc_ios(const struct kv_db *db, u32 abreast);
-/* [from, to) of a segment, in place slot of the round's memory, with the next run. */
-void kve_gc_io_add(struct kv_db *db, struct kve_gc *gc, u8 op, u32 segment, u32 slot, u32 from, u32 to);
-int kve_gc_io_run(struct kv_db *db, struct kve_gc *gc);
+/* Transfers that a segment can take. */
+u32 kve_gc_ios(const struct kv_db *db);
+/* [from, to) of a segment, with the next start. */
+void kve_gc_io_add(struct kv_db *db, struct kve_gc_lane *lane, u8 op, u32 segment, u32 from, u32 to);
+void kve_gc_io_start(struct kv_db *db, struct kve_gc_lane *lane);
+/* 0 at once if nothing is under way. */
+int kve_gc_io_wait(struct kv_db *db, struct kve_gc_lane *lane);
 /* The order of the records, and how many cold segments they need. */
 int kve_gc_plan(struct kv_db *db, struct kve_gc *gc, u32 *segments);
 /* All of them written to cold segments; new refs are set. */

@@ -3,8 +3,9 @@
  * gc_copy.c - the live records of a round in the order of their keys, written to cold segments.
  *
  * Copies stand in the order of (tree, key), with the LSNs of the originals, in segments that replay never
- * sees: no successor, and no superblock begins there. A cold segment is written once, whole, some of them at
- * once. It is not flushed here: a checkpoint that shows the new refs flushes before it writes its superblock.
+ * sees: no successor, and no superblock begins there. A cold segment is written once, whole, while
+ * the next one is made. It is not flushed here: a checkpoint that shows the new refs flushes before it writes
+ * its superblock.
  */
 #include "gc.h"
 
@@ -12,31 +13,38 @@
 
 /* ---- transfers --------------------------------------------------------------------------------- */
 
-u32 kve_gc_ios(const struct kv_db *db, u32 abreast)
+u32 kve_gc_ios(const struct kv_db *db)
 {
-	return abreast * (db->geo.segment / PIECE + 3);
+	return db->geo.segment / PIECE + 3;
 }
 
-void kve_gc_io_add(struct kv_db *db, struct kve_gc *gc, u8 op, u32 segment, u32 slot, u32 from, u32 to)
+void kve_gc_io_add(struct kv_db *db, struct kve_gc_lane *lane, u8 op, u32 segment, u32 from, u32 to)
 {
 	u64 base = kve_segment_offset(db, segment);
 	struct kvp_io *io;
 
 	for (; from < to; from += io->len) {
-		io = &gc->io[gc->ios++];
+		io = &lane->io[lane->ios++];
 		memset(io, 0, sizeof(*io));
 		io->op = op;
 		io->off = base + from;
-		io->buf = gc->memory.segment + (size_t)slot * db->geo.segment + from;
+		io->buf = lane->buf + from;
 		io->len = KVF_MIN(to - from, PIECE);
 	}
 }
 
-int kve_gc_io_run(struct kv_db *db, struct kve_gc *gc)
+void kve_gc_io_start(struct kv_db *db, struct kve_gc_lane *lane)
 {
-	int err = gc->ios ? kvp_dev_batch(db->dev, gc->io, gc->ios) : 0;
+	kvp_dev_start(db->dev, &lane->batch, lane->io, lane->ios);
+	lane->under_way = true;
+}
 
-	gc->ios = 0;
+int kve_gc_io_wait(struct kv_db *db, struct kve_gc_lane *lane)
+{
+	int err = lane->under_way ? kvp_dev_finish(db->dev, &lane->batch) : 0;
+
+	lane->under_way = false;
+	lane->ios = 0;
 	return err;
 }
 
@@ -227,7 +235,7 @@ static u32 footer_make(struct kv_db *db, const struct kve_gc *gc, const struct c
 }
 
 /* All of it in memory; its transfers are added. What is between records and footer is not written. */
-static void segment_make(struct kv_db *db, struct kve_gc *gc, struct cold *c, u32 slot)
+static void segment_make(struct kv_db *db, struct kve_gc *gc, struct cold *c, struct kve_gc_lane *lane)
 {
 	struct kvf_segment_header *h = (struct kvf_segment_header *)c->buf;
 	u32 off = db->geo.block, footer, i;
@@ -245,16 +253,16 @@ static void segment_make(struct kv_db *db, struct kve_gc *gc, struct cold *c, u3
 	off = seal_make(c, off);
 	footer = (u32)KVF_ROUND_DOWN(footer_make(db, gc, c, off), db->geo.block);
 	off = (u32)KVF_MIN(KVF_ROUND_UP(off, db->geo.block), footer);
-	kve_gc_io_add(db, gc, KVP_IO_WRITE, c->id.segment, slot, 0, off);
-	kve_gc_io_add(db, gc, KVP_IO_WRITE, c->id.segment, slot, footer, db->geo.segment);
+	kve_gc_io_add(db, lane, KVP_IO_WRITE, c->id.segment, 0, off);
+	kve_gc_io_add(db, lane, KVP_IO_WRITE, c->id.segment, footer, db->geo.segment);
 }
 
-/* A segment for the records from first on, taken and made. Checkpoint lock: no table shows it half done. */
+/* A segment for the records from first on, taken, made and on its way. */
 static int segment_begin(struct kv_db *db, struct kve_gc *gc, u32 first, u32 nr)
 {
-	u32 slot = gc->colds - gc->colds_written, segment, gen;
-	u8 *buf = gc->memory.segment + (size_t)slot * db->geo.segment;
-	struct cold c = { .first = first, .nr = nr, .buf = buf };
+	struct kve_gc_lane *lane = &gc->lane[gc->colds % gc->abreast];
+	struct cold c = { .first = first, .nr = nr, .buf = lane->buf };
+	u32 segment, gen;
 	struct kve_logpos pos;
 	int err = kve_segment_take(db, KVF_KIND_LOG, KVE_SHARE_FREEING, &segment);
 
@@ -270,43 +278,42 @@ static int segment_begin(struct kv_db *db, struct kve_gc *gc, u32 first, u32 nr)
 	}
 	kve_log_pos(db, &pos);
 	kve_identity(db, segment, gen, pos.incarnation, &c.id);
-	segment_make(db, gc, &c, slot);
+	segment_make(db, gc, &c, lane);
 	kvp_mutex_lock(&db->space.lock);
 	db->space.seg[segment].incarnation = pos.incarnation;
 	db->space.seg[segment].last_lsn = c.last;
 	kvp_mutex_unlock(&db->space.lock);
 	gc->cold[gc->colds++] = segment;
+	kve_gc_io_start(db, lane);
 	return 0;
 }
 
-static int segments_drop(struct kv_db *db, struct kve_gc *gc, int err)
+/* The oldest of those that are on their way is written, and sealed. */
+static int segment_end(struct kv_db *db, struct kve_gc *gc)
 {
-	gc->ios = 0;
-	while (gc->colds > gc->colds_written)
-		kve_segment_drop(db, gc->cold[--gc->colds]);
-	return err;
-}
-
-/* Those begun are written, and sealed; or given back. */
-static int segments_write(struct kv_db *db, struct kve_gc *gc)
-{
-	int err = kve_gc_io_run(db, gc);
+	int err = kve_gc_io_wait(db, &gc->lane[gc->colds_written % gc->abreast]);
 	struct kve_segment *s;
-	u32 i;
 
 	if (err && err != -KVE_no_memory)
 		err = kve_degrade(db, KVE_io_write, "copies of values could not be written");
 	if (err)
-		return segments_drop(db, gc, err);
+		return err;
 	kvp_mutex_lock(&db->space.lock);
-	for (i = gc->colds_written; i < gc->colds; i++) {
-		s = &db->space.seg[gc->cold[i]];
-		s->busy = true;
-		s->flags |= KVF_SEGMENT_SEALED | KVF_SEGMENT_COLD | KVF_SEGMENT_FOOTER;
-	}
+	s = &db->space.seg[gc->cold[gc->colds_written++]];
+	s->busy = true;
+	s->flags |= KVF_SEGMENT_SEALED | KVF_SEGMENT_COLD | KVF_SEGMENT_FOOTER;
 	kvp_mutex_unlock(&db->space.lock);
-	gc->colds_written = gc->colds;
 	return 0;
+}
+
+static void segments_drop(struct kv_db *db, struct kve_gc *gc)
+{
+	u32 i;
+
+	for (i = 0; i < gc->abreast; i++)
+		(void)kve_gc_io_wait(db, &gc->lane[i]);
+	while (gc->colds > gc->colds_written)
+		kve_segment_drop(db, gc->cold[--gc->colds]);
 }
 
 static int segments_make(struct kv_db *db, struct kve_gc *gc)
@@ -316,7 +323,10 @@ static int segments_make(struct kv_db *db, struct kve_gc *gc)
 
 	for (first = 0; first < gc->nr && !err; first += nr) {
 		nr = segment_fill(db, gc, first);
-		err = segment_begin(db, gc, first, nr);
+		if (gc->colds - gc->colds_written == gc->abreast && !KVP_BUG("gc-lane-reused"))
+			err = segment_end(db, gc);
+		if (!err)
+			err = segment_begin(db, gc, first, nr);
 		/* What has a copy can go. */
 		if (err == -KVE_no_space && first) {
 			gc->nr = first;
@@ -324,12 +334,15 @@ static int segments_make(struct kv_db *db, struct kve_gc *gc)
 			err = 0;
 			break;
 		}
-		if (!err && gc->colds - gc->colds_written == gc->abreast)
-			err = segments_write(db, gc);
 	}
-	return err ? segments_drop(db, gc, err) : segments_write(db, gc);
+	while (!err && gc->colds > gc->colds_written)
+		err = segment_end(db, gc);
+	if (err)
+		segments_drop(db, gc);
+	return err;
 }
 
+/* Checkpoint lock: no table shows a segment half done. */
 int kve_gc_write(struct kv_db *db, struct kve_gc *gc)
 {
 	int err;

@@ -173,37 +173,32 @@ static int victim_take(struct kv_db *db, struct kve_gc *gc, u32 nr, const u8 *se
 	return segment_walk(db, gc, &id, segment);
 }
 
-/* The victims [gc->read, gc->read + n) into the buffer. */
-static int victims_read(struct kv_db *db, struct kve_gc *gc, u32 n)
+/* As many as there are lanes are on their way while one is looked at. */
+static void victims_ask(struct kv_db *db, struct kve_gc *gc)
 {
-	u32 i;
+	struct kve_gc_lane *lane;
 
-	for (i = 0; i < n; i++)
-		kve_gc_io_add(db, gc, KVP_IO_READ, gc->victim[gc->read + i], i, 0, db->geo.segment);
-	return kve_gc_io_run(db, gc);
+	for (; gc->asked < gc->victims && gc->asked - gc->read < gc->abreast; gc->asked++) {
+		lane = &gc->lane[gc->asked % gc->abreast];
+		kve_gc_io_add(db, lane, KVP_IO_READ, gc->victim[gc->asked], 0, db->geo.segment);
+		kve_gc_io_start(db, lane);
+	}
 }
 
 int kve_gc_read(struct kv_db *db, struct kve_gc *gc)
 {
-	u32 i, n = KVF_MIN(gc->victims - gc->read, gc->abreast);
-	int err = victims_read(db, gc, n);
+	struct kve_gc_lane *lane = &gc->lane[gc->read % gc->abreast];
+	u32 victim = gc->victim[gc->read];
+	int err;
 
-	/* One that cannot be read must not keep the others. */
-	if (err && err != -KVE_no_memory && n > 1) {
-		n = 1;
-		err = victims_read(db, gc, n);
-	}
+	victims_ask(db, gc);
+	err = kve_gc_io_wait(db, lane);
 	if (err == -KVE_no_memory)
 		return err;
-	/* What cannot be read stays. */
-	if (err) {
-		kve_fail(db, KVE_io_read, "log segment %u: its values are not moved", gc->victim[gc->read]);
-		gc->read++;
-		return 0;
-	}
-	for (i = 0; i < n && !err; i++)
-		err = victim_take(db, gc, gc->victim[gc->read + i],
-				  gc->memory.segment + (size_t)i * db->geo.segment);
-	gc->read += n;
-	return err;
+	gc->read++;
+	if (!err)
+		return victim_take(db, gc, victim, lane->buf);
+	/* What cannot be read stays, and does not keep the others. */
+	kve_fail(db, KVE_io_read, "log segment %u: its values are not moved", victim);
+	return 0;
 }

@@ -229,12 +229,25 @@ struct kvp_io {
 	int result; /* 0 or -KVE_*; set by kvp_dev_batch */
 };
 
+/* Transfers under way: between kvp_dev_start() and kvp_dev_finish(). */
+struct kvp_batch {
+	struct kvp_io *ios;
+	unsigned int n;
+	void *own; /* of the device; NULL: none was begun, all are done by finish */
+};
+
 struct kvp_dev;
 struct kvp_dev_ops {
 	int (*read)(struct kvp_dev *dev, u64 off, void *buf, u32 len);
 	int (*write)(struct kvp_dev *dev, u64 off, const void *buf, u32 len, unsigned int flags);
 	/* All n at once, in any order; returns when all are done: 0 or the first error. */
 	int (*batch)(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n);
+	/*
+	 * The same in two halves. start may set own and be back before they are done; until finish is back,
+	 * ios and buffers are the device's. Both are NULL where finish is to do the whole batch.
+	 */
+	void (*start)(struct kvp_dev *dev, struct kvp_batch *b);
+	int (*finish)(struct kvp_dev *dev, struct kvp_batch *b);
 	/* Everything written before is durable when this returns. An error is final for the device. */
 	int (*flush)(struct kvp_dev *dev);
 	/*
@@ -290,6 +303,21 @@ static inline int kvp_dev_write(struct kvp_dev *d, u64 off, const void *buf, u32
 static inline int kvp_dev_batch(struct kvp_dev *d, struct kvp_io *ios, unsigned int n)
 {
 	return d->ops->batch(d, ios, n);
+}
+
+static inline void kvp_dev_start(struct kvp_dev *d, struct kvp_batch *b, struct kvp_io *ios, unsigned int n)
+{
+	b->ios = ios;
+	b->n = n;
+	b->own = NULL;
+	if (d->ops->start)
+		d->ops->start(d, b);
+}
+
+/* 0 or the first error, as of kvp_dev_batch(). */
+static inline int kvp_dev_finish(struct kvp_dev *d, struct kvp_batch *b)
+{
+	return b->own ? d->ops->finish(d, b) : kvp_dev_batch(d, b->ios, b->n);
 }
 
 static inline int kvp_dev_flush(struct kvp_dev *d)

@@ -3,28 +3,44 @@
  * pageout.c - pages of a frozen generation on their way to the medium.
  *
  * A page is packed under the shared tree lock, with the refs of its resident children put into its
- * slots; then it gets a place, is sealed, and passes the same check that a read makes before it may be
- * written (a memory fault must not get a fresh checksum). Pages collect in one buffer; neighbours on the
- * medium go out as one write. A frame stays pinned until its write is done; when that fails it is dirty
- * again.
+ * slots; then it gets a place, is sealed, and passes all that a read checks, but for the sums that were
+ * just made, before it may be written (a memory fault must not get a fresh checksum). Pages collect in a
+ * buffer; neighbours on the medium go out as one write. While one buffer is on its way the next one fills.
+ * A frame stays pinned until its write is done; when that fails it is dirty again, and so is all that
+ * followed.
  */
 #include "kve.h"
 
 #define BUFFER_BYTES (1u << 20)
 #define PAGES_MAX 512u
 
-struct kve_pageout {
-	struct kv_db *db;
-	u64 gen;
-	struct kve_batch_items *freed;
+struct sheaf {
 	u8 *buf;
-	u32 used, bytes;
+	u32 used;
 	struct kve_frame *frame[PAGES_MAX];
 	u32 frames;
 	struct kvp_io io[2 * PAGES_MAX];
 	u32 ios;
+	struct kvp_batch batch;
+	bool under_way;
+};
+
+struct kve_pageout {
+	struct kv_db *db;
+	u64 gen;
+	struct kve_batch_items *freed;
+	u32 bytes; /* of each buffer */
+	struct sheaf *now; /* fills; the other one may be under way */
+	struct sheaf sheaf[2];
 	bool placed;
 };
+
+static void memory_free(struct kve_pageout *po)
+{
+	kvp_iobuf_free(po->sheaf[0].buf, po->bytes);
+	kvp_iobuf_free(po->sheaf[1].buf, po->bytes);
+	kvp_free(po);
+}
 
 int kve_pageout_new(struct kv_db *db, u64 gen, struct kve_batch_items *freed, struct kve_pageout **out)
 {
@@ -36,72 +52,126 @@ int kve_pageout_new(struct kv_db *db, u64 gen, struct kve_batch_items *freed, st
 	po->gen = gen;
 	po->freed = freed;
 	po->bytes = KVF_MIN(BUFFER_BYTES, db->geo.frame * 32);
-	po->buf = kvp_iobuf_alloc(po->bytes);
-	if (!po->buf) {
-		kvp_free(po);
+	po->now = po->sheaf;
+	po->sheaf[0].buf = kvp_iobuf_alloc(po->bytes);
+	po->sheaf[1].buf = kvp_iobuf_alloc(po->bytes);
+	if (!po->sheaf[0].buf || !po->sheaf[1].buf) {
+		memory_free(po);
 		return -KVE_no_memory;
 	}
 	*out = po;
 	return 0;
 }
 
-static void unpin_all(struct kve_pageout *po)
-{
-	while (po->frames)
-		kve_frame_unpin(po->frame[--po->frames]);
-}
-
 /* What their refs name was not written: a later checkpoint does it. */
-static void dirty_again(struct kve_pageout *po)
+static void dirty_again(struct kve_pageout *po, struct sheaf *sh)
 {
 	u32 i;
 
 	kvp_rwsem_down_write(&po->db->tree_lock);
-	for (i = 0; i < po->frames; i++)
-		if (!po->frame[i]->zombie)
-			kve_mark_dirty(po->db, po->frame[i]);
+	for (i = 0; i < sh->frames; i++)
+		if (!sh->frame[i]->zombie)
+			kve_mark_dirty(po->db, sh->frame[i]);
 	kvp_rwsem_up_write(&po->db->tree_lock);
 }
 
-void kve_pageout_free(struct kve_pageout *po)
+static void sheaf_start(struct kve_pageout *po, struct sheaf *sh)
 {
-	/* After an error half way: the frames count as written. */
-	kve_pageout_flush(po);
-	kvp_iobuf_free(po->buf, po->bytes);
-	kvp_free(po);
+	if (sh->ios) {
+		kvp_dev_start(po->db->dev, &sh->batch, sh->io, sh->ios);
+		sh->under_way = true;
+	}
 }
 
-int kve_pageout_flush(struct kve_pageout *po)
+/* Its frames stay pinned. */
+static int sheaf_wait(struct kve_pageout *po, struct sheaf *sh)
 {
-	int err = po->ios ? kvp_dev_batch(po->db->dev, po->io, po->ios) : 0;
+	int err = sh->under_way ? kvp_dev_finish(po->db->dev, &sh->batch) : 0;
 
-	if (err)
-		dirty_again(po);
-	po->ios = 0;
-	po->used = 0;
-	unpin_all(po);
+	sh->under_way = false;
+	return err;
+}
+
+static void sheaf_empty(struct sheaf *sh)
+{
+	while (sh->frames)
+		kve_frame_unpin(sh->frame[--sh->frames]);
+	sh->ios = 0;
+	sh->used = 0;
+}
+
+static int failed(struct kve_pageout *po, int err)
+{
 	if (err && err != -KVE_no_space && err != -KVE_no_memory)
 		return kve_degrade(po->db, KVE_io_write, "pages of generation %llu could not be written",
 				   po->gen);
 	return err;
 }
 
+/* All that was added is written. */
+int kve_pageout_flush(struct kve_pageout *po)
+{
+	int err, err_now;
+	u32 i;
+
+	sheaf_start(po, po->now);
+	if (KVP_BUG("pageout-unawaited"))
+		return 0;
+	err = sheaf_wait(po, &po->sheaf[0]);
+	err_now = sheaf_wait(po, &po->sheaf[1]);
+	err = err ? err : err_now;
+	for (i = 0; i < 2; i++) {
+		if (err)
+			dirty_again(po, &po->sheaf[i]);
+		sheaf_empty(&po->sheaf[i]);
+	}
+	return failed(po, err);
+}
+
+/* The other buffer fills from here on. */
+static int turn(struct kve_pageout *po)
+{
+	struct sheaf *other = po->now == po->sheaf ? po->sheaf + 1 : po->sheaf;
+	int err = KVP_BUG("pageout-early-reuse") ? 0 : sheaf_wait(po, other);
+
+	if (err) {
+		/* What fills now may name what was not written. */
+		dirty_again(po, other);
+		if (!KVP_BUG("pageout-forgets-next"))
+			dirty_again(po, po->now);
+		sheaf_empty(po->now);
+	} else {
+		sheaf_start(po, po->now);
+		po->now = other;
+	}
+	sheaf_empty(other);
+	return failed(po, err);
+}
+
+void kve_pageout_free(struct kve_pageout *po)
+{
+	/* After an error half way: the frames count as written. */
+	kve_pageout_flush(po);
+	memory_free(po);
+}
+
 /* Behind the last write if it continues it on the medium and in memory. */
 static void io_add(struct kve_pageout *po, u64 block, u8 *buf, u32 len)
 {
 	u64 off = block << po->db->geo.block_shift;
+	struct sheaf *sh = po->now;
 	struct kvp_io *io;
 	u32 i;
 
 	/* Two streams: the last two writes are candidates. */
-	for (i = po->ios > 2 ? po->ios - 2 : 0; i < po->ios; i++) {
-		io = &po->io[i];
+	for (i = sh->ios > 2 ? sh->ios - 2 : 0; i < sh->ios; i++) {
+		io = &sh->io[i];
 		if (io->off + io->len == off && (u8 *)io->buf + io->len == buf) {
 			io->len += len;
 			return;
 		}
 	}
-	io = &po->io[po->ios++];
+	io = &sh->io[sh->ios++];
 	memset(io, 0, sizeof(*io));
 	io->op = KVP_IO_WRITE;
 	io->off = off;
@@ -143,7 +213,7 @@ static int seal(struct kve_pageout *po, struct kve_frame *f, u8 *dst, u32 len, s
 	page->flags = ref->block1 ? KVF_PAGE_TWIN : 0;
 	kvf_page_seal(dst, len);
 	ref->sum = page->head_sum;
-	finding = kvf_page_verify(dst, len, le64_to_cpu(ref->block0), &e, &po->db->geo);
+	finding = kvf_page_sealed_verify(dst, len, le64_to_cpu(ref->block0), &e, &po->db->geo);
 	if (finding)
 		return kve_degrade(po->db, KVE_self_check, "page of tree '%s', level %u: %s",
 				   f->tree->name, f->level, kvf_finding_text(finding));
@@ -167,7 +237,7 @@ static void written(struct kve_pageout *po, struct kve_frame *f, const struct kv
 	kvp_mutex_unlock(&db->marks);
 	kvp_add(&f->pins, 1u);
 	kvp_rwsem_up_write(&db->tree_lock);
-	po->frame[po->frames++] = f;
+	po->now->frame[po->now->frames++] = f;
 }
 
 static int page_add(void *arg, struct kve_frame *f)
@@ -179,12 +249,12 @@ static int page_add(void *arg, struct kve_frame *f)
 	u8 *dst;
 	int err;
 
-	if (po->bytes - po->used < db->geo.frame || po->frames == PAGES_MAX) {
-		err = kve_pageout_flush(po);
+	if (po->bytes - po->now->used < db->geo.frame || po->now->frames == PAGES_MAX) {
+		err = turn(po);
 		if (err)
 			return err;
 	}
-	dst = po->buf + po->used;
+	dst = po->now->buf + po->now->used;
 	len = pack(po, f, dst);
 	if (!len)
 		return kve_degrade(db, KVE_self_check, "no image of generation %llu", po->gen);
@@ -209,7 +279,7 @@ static int page_add(void *arg, struct kve_frame *f)
 	io_add(po, le64_to_cpu(ref.block0), dst, len);
 	if (ref.block1)
 		io_add(po, le64_to_cpu(ref.block1), dst, len);
-	po->used += len;
+	po->now->used += len;
 	written(po, f, &ref);
 	return 0;
 }

@@ -121,6 +121,9 @@ struct kvf_page_expect {
  */
 int kvf_page_verify(const void *page, u32 len, u64 addr, const struct kvf_page_expect *e,
 		    const struct kvf_geometry *g);
+/* All but the sums: of a page that has just been sealed. */
+int kvf_page_sealed_verify(const void *page, u32 len, u64 addr, const struct kvf_page_expect *e,
+			   const struct kvf_geometry *g);
 /* Layout, order, fences and cells alone; for a frame in memory (len = frame) before it is written. */
 int kvf_page_layout_verify(const void *page, u32 len, const struct kvf_geometry *g);
 /* Compute body_sum and head_sum. All other fields are set, hints and holes are zero. */

@@ -407,13 +407,11 @@ static int canonical_verify(const void *page, u32 len)
 	return 0;
 }
 
-int kvf_page_verify(const void *page, u32 len, u64 addr, const struct kvf_page_expect *e,
-		    const struct kvf_geometry *g)
+int kvf_page_sealed_verify(const void *page, u32 len, u64 addr, const struct kvf_page_expect *e,
+			   const struct kvf_geometry *g)
 {
-	int finding = sums_verify(page, len, g);
+	int finding = identity_verify(page, len, addr, e, g);
 
-	if (!finding)
-		finding = identity_verify(page, len, addr, e, g);
 	if (!finding)
 		finding = kvf_page_layout_verify(page, len, g);
 	if (!finding)
@@ -421,4 +419,12 @@ int kvf_page_verify(const void *page, u32 len, u64 addr, const struct kvf_page_e
 	if (!finding)
 		finding = reserved_verify(page, len);
 	return finding;
+}
+
+int kvf_page_verify(const void *page, u32 len, u64 addr, const struct kvf_page_expect *e,
+		    const struct kvf_geometry *g)
+{
+	int finding = sums_verify(page, len, g);
+
+	return finding ? finding : kvf_page_sealed_verify(page, len, addr, e, g);
 }

@@ -160,13 +160,12 @@ static int bdev_write(struct kvp_dev *dev, u64 off, const void *buf, u32 len, un
 }
 
 /* One group an I/O, so that each has a result of its own; what is on its way at once is bounded. */
-#define BATCH 32u
+#define BATCH 128u
 
-static int batch_some(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n, struct io_group *groups)
+static void batch_submit(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n, struct io_group *groups)
 {
 	struct blk_plug plug;
 	unsigned int i;
-	int err, first = 0;
 
 	blk_start_plug(&plug);
 	for (i = 0; i < n; i++) {
@@ -183,43 +182,82 @@ static int batch_some(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n, s
 			     io->off, io->buf, io->len);
 	}
 	blk_finish_plug(&plug);
+}
+
+static void batch_wait(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n, struct io_group *groups)
+{
+	unsigned int i;
+	int err;
+
 	for (i = 0; i < n; i++) {
 		struct kvp_io *io = &ios[i];
 
 		err = group_wait(&groups[i]);
-		if (!io->result) {
-			if (is_vmalloc_addr(io->buf) && io->op == KVP_IO_READ)
-				invalidate_kernel_vmap_range(io->buf, (int)io->len);
-			count(dev, io->op, io->len);
-			if (err)
-				io->result = io_error(dev, io->op, io->off, io->len, err);
-		}
-		if (!first)
-			first = io->result;
+		if (io->result)
+			continue;
+		if (is_vmalloc_addr(io->buf) && io->op == KVP_IO_READ)
+			invalidate_kernel_vmap_range(io->buf, (int)io->len);
+		count(dev, io->op, io->len);
+		if (err)
+			io->result = io_error(dev, io->op, io->off, io->len, err);
 	}
-	return first;
+}
+
+/* Where the last part of n begins: what goes before it is waited for by start. */
+static unsigned int last_part(unsigned int n)
+{
+	return (n - 1) / BATCH * BATCH;
+}
+
+static void bdev_start(struct kvp_dev *dev, struct kvp_batch *b)
+{
+	struct io_group *groups = b->n ? kvp_alloc_array(min(b->n, BATCH), sizeof(*groups), 0) : NULL;
+	unsigned int at, last;
+
+	if (!groups)
+		return;
+	last = last_part(b->n);
+	for (at = 0; at < last; at += BATCH) {
+		batch_submit(dev, b->ios + at, BATCH, groups);
+		batch_wait(dev, b->ios + at, BATCH, groups);
+	}
+	batch_submit(dev, b->ios + last, b->n - last, groups);
+	b->own = groups;
+}
+
+static int first_error(const struct kvp_io *ios, unsigned int n)
+{
+	unsigned int i;
+
+	for (i = 0; i < n && !ios[i].result; i++)
+		;
+	return i < n ? ios[i].result : 0;
+}
+
+static int bdev_finish(struct kvp_dev *dev, struct kvp_batch *b)
+{
+	unsigned int last = last_part(b->n);
+
+	batch_wait(dev, b->ios + last, b->n - last, b->own);
+	kvp_free(b->own);
+	return first_error(b->ios, b->n);
 }
 
 static int bdev_batch(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n)
 {
-	struct io_group *groups = kvp_alloc_array(min(n, BATCH), sizeof(*groups), 0);
-	unsigned int i, part;
-	int err, first = 0;
+	struct kvp_batch b = { .ios = ios, .n = n };
+	struct io_group one;
+	unsigned int i;
 
-	for (i = 0; i < n; i += part) {
-		part = groups ? min(n - i, BATCH) : 1;
-		if (groups) {
-			err = batch_some(dev, ios + i, part, groups);
-		} else {
-			struct io_group one;
-
-			err = batch_some(dev, ios + i, 1, &one);
-		}
-		if (!first)
-			first = err;
+	bdev_start(dev, &b);
+	if (b.own)
+		return bdev_finish(dev, &b);
+	/* Without memory one by one. */
+	for (i = 0; i < n; i++) {
+		batch_submit(dev, ios + i, 1, &one);
+		batch_wait(dev, ios + i, 1, &one);
 	}
-	kvp_free(groups);
-	return first;
+	return first_error(ios, n);
 }
 
 static int bdev_flush(struct kvp_dev *dev)
@@ -278,6 +316,8 @@ static const struct kvp_dev_ops bdev_ops = {
 	.read = bdev_read,
 	.write = bdev_write,
 	.batch = bdev_batch,
+	.start = bdev_start,
+	.finish = bdev_finish,
 	.flush = bdev_flush,
 	.allocate = bdev_allocate,
 	.discard = bdev_discard,

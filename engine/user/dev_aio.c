@@ -7,14 +7,14 @@
  * idle ones wait in the device's pool. The system gives out contexts up to fs.aio-max-nr: without
  * one, the plain way.
  *
- * batch must not return while the kernel may still touch the caller's buffers, whatever fails.
+ * Neither batch nor finish may return while the kernel may still touch the caller's buffers, whatever fails.
  */
 #include "dev_file.h"
 
 #include <errno.h>
 #include <libaio.h>
 
-#define AIO_DEPTH 64u
+#define AIO_DEPTH 128u
 
 struct aio_pool {
 	struct aio_pool *next;
@@ -22,6 +22,7 @@ struct aio_pool {
 	struct iocb iocb[AIO_DEPTH];
 	struct iocb *ptr[AIO_DEPTH];
 	struct io_event event[AIO_DEPTH];
+	unsigned int sent; /* in flight: the first so many transfers of the last part of a batch */
 };
 
 static struct aio_pool *aio_get(struct file_dev *f)
@@ -85,32 +86,10 @@ static int io_finish(struct file_dev *f, struct kvp_io *io, long res)
 				       kvp_file_write_error(f, "write", io->off, io->len, (int)-res);
 }
 
-/* Wait for all of what is in flight. False: the context is broken, the results are not known. */
-static bool aio_reap(struct file_dev *f, struct aio_pool *a, struct kvp_io *ios,
-		     unsigned int inflight)
+/* Up to AIO_DEPTH of them are on their way. */
+static void aio_send(struct file_dev *f, struct aio_pool *a, struct kvp_io *ios, unsigned int n)
 {
-	int n, i;
-
-	while (inflight) {
-		n = io_getevents(a->ctx, 1, (long)inflight, a->event, NULL);
-		if (n == -EINTR)
-			continue;
-		if (n <= 0)
-			return false;
-		for (i = 0; i < n; i++) {
-			struct kvp_io *io = &ios[(size_t)(a->event[i].obj - a->iocb)];
-
-			io->result = io_finish(f, io, (long)a->event[i].res);
-		}
-		inflight -= (unsigned int)n;
-	}
-	return true;
-}
-
-/* Up to AIO_DEPTH of them. False as above; then ctx has been destroyed, which waits for all. */
-static bool aio_run(struct file_dev *f, struct aio_pool *a, struct kvp_io *ios, unsigned int n)
-{
-	unsigned int i, sent = 0;
+	unsigned int i;
 	int rc;
 
 	for (i = 0; i < n; i++) {
@@ -123,21 +102,43 @@ static bool aio_run(struct file_dev *f, struct aio_pool *a, struct kvp_io *ios, 
 		a->ptr[i] = &a->iocb[i];
 		io->result = -KVE_io;
 	}
-	while (sent < n) {
-		rc = io_submit(a->ctx, (long)(n - sent), a->ptr + sent);
+	a->sent = 0;
+	while (a->sent < n) {
+		rc = io_submit(a->ctx, (long)(n - a->sent), a->ptr + a->sent);
 		if (rc == -EINTR)
 			continue;
 		if (rc <= 0)
 			break;
-		sent += (unsigned int)rc;
+		a->sent += (unsigned int)rc;
 	}
-	for (i = sent; i < n; i++) /* refused: no room in the system's queue, or not for aio */
+	for (i = a->sent; i < n; i++) /* refused: no room in the system's queue, or not for aio */
 		ios[i].result = io_plain(f, &ios[i], 0);
-	if (aio_reap(f, a, ios, sent))
-		return true;
-	io_destroy(a->ctx);
-	kvp_fail_errno(-KVE_io, f->dev.name, "wait for a batch", 0, 0, EIO);
-	return false;
+}
+
+/* Wait for all that is in flight. False: the context broke and is gone, the results are not known. */
+static bool aio_reap(struct file_dev *f, struct aio_pool *a, struct kvp_io *ios)
+{
+	unsigned int left = a->sent;
+	int n, i;
+
+	while (left) {
+		n = io_getevents(a->ctx, 1, (long)left, a->event, NULL);
+		if (n == -EINTR)
+			continue;
+		if (n <= 0) {
+			io_destroy(a->ctx); /* waits for all */
+			kvp_free(a);
+			kvp_fail_errno(-KVE_io, f->dev.name, "wait for a batch", 0, 0, EIO);
+			return false;
+		}
+		for (i = 0; i < n; i++) {
+			struct kvp_io *io = &ios[(size_t)(a->event[i].obj - a->iocb)];
+
+			io->result = io_finish(f, io, (long)a->event[i].res);
+		}
+		left -= (unsigned int)n;
+	}
+	return true;
 }
 
 static int batch_check(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n)
@@ -168,27 +169,48 @@ static int batch_result(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n)
 	return first;
 }
 
-int kvp_file_batch(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n)
+/* Where the last part of n begins: what goes before it is waited for by start. */
+static unsigned int last_part(unsigned int n)
+{
+	return (n - 1) / AIO_DEPTH * AIO_DEPTH;
+}
+
+void kvp_file_start(struct kvp_dev *dev, struct kvp_batch *b)
 {
 	struct file_dev *f = file_of(dev);
-	struct aio_pool *a = NULL;
-	unsigned int at, part;
+	unsigned int at, last;
+	struct aio_pool *a;
 
-	if (n > 1 && kvp_load(&f->direct) && batch_check(dev, ios, n) == 0)
-		a = aio_get(f);
-	if (!a)
-		return kvp_dev_batch_serial(dev, ios, n);
-	for (at = 0; at < n; at += part) {
-		part = n - at < AIO_DEPTH ? n - at : AIO_DEPTH;
-		if (!a) {
-			ios[at].result = io_plain(f, &ios[at], 0);
-			part = 1;
-		} else if (!aio_run(f, a, ios + at, part)) {
-			kvp_free(a);
+	if (!b->n || !kvp_load(&f->direct) || batch_check(dev, b->ios, b->n))
+		return;
+	a = aio_get(f);
+	last = last_part(b->n);
+	for (at = 0; a && at < last; at += AIO_DEPTH) {
+		aio_send(f, a, b->ios + at, AIO_DEPTH);
+		/* Writing all of it once more does no harm. */
+		if (!aio_reap(f, a, b->ios + at))
 			a = NULL;
-		}
 	}
 	if (a)
+		aio_send(f, a, b->ios + last, b->n - last);
+	b->own = a;
+}
+
+int kvp_file_finish(struct kvp_dev *dev, struct kvp_batch *b)
+{
+	struct file_dev *f = file_of(dev);
+	struct aio_pool *a = b->own;
+
+	if (aio_reap(f, a, b->ios + last_part(b->n)))
 		aio_put(f, a);
-	return batch_result(dev, ios, n);
+	return batch_result(dev, b->ios, b->n);
+}
+
+int kvp_file_batch(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n)
+{
+	struct kvp_batch b = { .ios = ios, .n = n };
+
+	if (n > 1)
+		kvp_file_start(dev, &b);
+	return b.own ? kvp_file_finish(dev, &b) : kvp_dev_batch_serial(dev, ios, n);
 }

@@ -55,6 +55,8 @@ int kvp_file_check_alive(struct file_dev *f);
 
 /* dev_aio.c */
 int kvp_file_batch(struct kvp_dev *dev, struct kvp_io *ios, unsigned int n);
+void kvp_file_start(struct kvp_dev *dev, struct kvp_batch *b);
+int kvp_file_finish(struct kvp_dev *dev, struct kvp_batch *b);
 void kvp_file_batch_exit(struct file_dev *f);
 
 /* dev_window.c */

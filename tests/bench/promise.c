@@ -13,6 +13,8 @@
  * overwriting until the last is over: that may cost 256 MiB or a quarter of what is alive, in the uniform
  * part, and then it is too old.
  *
+ * SCALE scales the records, and in the mode "100" the cache, which has to hold all leaves.
+ *
  * TAP, with the figures as comments. Times are not judged.
  */
 #include <errno.h>
@@ -64,6 +66,7 @@ struct work {
 	uint32_t *version; /* of each record; 0: it is not there */
 	uint8_t *value;
 	struct bench_rng rnd;
+	uint64_t cache; /* in proportion where it has to hold all leaves */
 };
 
 /* ---- records ------------------------------------------------------------------------------------ */
@@ -217,7 +220,7 @@ static void volume_make(struct work *w, const char *path)
 	kv_options opt = KV_OPTIONS_INIT;
 	int err;
 
-	opt.cache_bytes = w->m->cache;
+	opt.cache_bytes = w->cache;
 	err = kv_create(path, &opt);
 	if (!err)
 		err = kv_open(path, &opt, &w->db);
@@ -279,7 +282,7 @@ static uint64_t allocated(const char *path)
 static bool sample(const struct work *w, const char *path, int phase, struct verdict *v)
 {
 	uint64_t live = atomic_load(&w->sh->live), bytes = allocated(path);
-	uint64_t allowance = ALLOWANCE + (w->m->in_leaves ? w->m->cache / 2 : 0);
+	uint64_t allowance = ALLOWANCE + (w->m->in_leaves ? w->cache / 2 : 0);
 	double share;
 	bool good;
 
@@ -355,6 +358,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	w.records = (uint32_t)(w.m->records * scale);
+	w.cache = w.m->in_leaves ? (uint64_t)((double)w.m->cache * scale) : w.m->cache;
 	w.version = calloc(w.records, sizeof(*w.version));
 	w.value = malloc(w.m->max + 8);
 	w.sh = mmap(NULL, sizeof(*w.sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

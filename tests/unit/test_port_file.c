@@ -212,6 +212,53 @@ START_TEST(batches)
 }
 END_TEST
 
+/* Two at once, of one part and of more, waited for the other way round; other transfers go on meanwhile. */
+START_TEST(batches_in_two_halves)
+{
+	struct kvp_dev *d = open_new(modes[_i], 2 * BATCH * 4096);
+	static struct kvp_io ios[2][BATCH];
+	struct kvp_batch b[2];
+	u32 i, k, n[2] = { 1, BATCH };
+	u64 writes = d->writes;
+
+	fill(buf, BATCH * 4096, 6);
+	for (k = 0; k < 2; k++) {
+		for (i = 0; i < n[k]; i++)
+			ios[k][i] = (struct kvp_io){ .op = KVP_IO_WRITE, .off = (k * BATCH + i) * 4096,
+						     .buf = buf + i * 4096, .len = 4096, .result = 1 };
+		kvp_dev_start(d, &b[k], ios[k], n[k]);
+	}
+	ck_assert_int_eq(kvp_dev_write(d, 8192, buf, 4096, 0), 0);
+	ck_assert_int_eq(kvp_dev_finish(d, &b[1]), 0);
+	ck_assert_int_eq(kvp_dev_finish(d, &b[0]), 0);
+	ck_assert_uint_eq(d->writes - writes, 2 + BATCH);
+	for (i = 0; i < BATCH; i++) {
+		ck_assert_int_eq(ios[1][i].result, 0);
+		ios[1][i].op = KVP_IO_READ;
+		ios[1][i].buf = got + i * 4096;
+	}
+	memset(got, 0, sizeof(got));
+	/* One that fails has its own result. */
+	ios[1][BATCH - 2].off = 2 * BATCH * 4096;
+	kvp_dev_start(d, &b[1], ios[1], BATCH);
+	ck_assert_int_eq(kvp_dev_finish(d, &b[1]), -KVE_truncated);
+	for (i = 0; i < BATCH; i++)
+		ck_assert_int_eq(ios[1][i].result, i == BATCH - 2 ? -KVE_truncated : 0);
+	ck_assert_mem_eq(buf, got, (BATCH - 2) * 4096);
+	ck_assert_mem_eq(buf + (BATCH - 1) * 4096, got + (BATCH - 1) * 4096, 4096);
+
+	/* Without memory for a context finish does all of it. */
+	kvp_dev_close(d);
+	ck_assert_int_eq(kvp_file_open(&d, path, KVP_OPEN_WRITE | modes[_i]), 0);
+	kvp_alloc_fail(1, true);
+	kvp_dev_start(d, &b[0], ios[0], 1);
+	ck_assert_ptr_null(b[0].own);
+	ck_assert_int_eq(kvp_dev_finish(d, &b[0]), 0);
+	kvp_alloc_fail(0, false);
+	kvp_dev_close(d);
+}
+END_TEST
+
 static void batch_thread(void *arg)
 {
 	struct kvp_io ios[16];
@@ -837,6 +884,7 @@ static Suite *file_suite(void)
 	tcase_add_loop_test(t, read_write_flush, 0, 2);
 	tcase_add_loop_test(t, file_cut_behind_our_back, 0, 2);
 	tcase_add_loop_test(t, batches, 0, 2);
+	tcase_add_loop_test(t, batches_in_two_halves, 0, 2);
 	tcase_add_loop_test(t, batches_from_threads, 0, 2);
 	tcase_add_loop_test(t, one_writer_or_readers, 0, 2);
 	tcase_add_test(t, locked_by_another_process);
