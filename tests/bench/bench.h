@@ -38,6 +38,7 @@ struct bench_opts {
 	bool synced; /* each commit survives a power cut; else each survives kill -9 */
 	size_t cache_bytes;
 	size_t map_bytes; /* address space for engines that map their file */
+	uint32_t page_bytes; /* of kvs; 0: its default */
 	uint32_t val_len; /* typical value, for engines that want to know */
 	/* The store is larger than the memory there is, and read at random. */
 	bool tight;

@@ -33,6 +33,7 @@ static void *d_open(const char *dir, const struct bench_opts *opts)
 	snprintf(path, sizeof(path), "%s/bench.kv", dir);
 	o.flags = KV_OPEN_CREATE;
 	o.cache_bytes = opts->cache_bytes;
+	o.frame_bytes = opts->page_bytes;
 	o.durability = opts->synced ? KV_SYNCED : KV_KILL_SAFE;
 	check(kv_open(path, &o, &db), "kv_open");
 	return db;

@@ -89,6 +89,7 @@ struct picks {
 struct job {
 	struct bench_table table;
 	size_t cache_bytes, map_bytes;
+	uint32_t page_bytes;
 	const char *csv, *svg;
 	bool no_floors;
 	char dir[400];
@@ -100,7 +101,8 @@ struct job {
 static void usage(FILE *f)
 {
 	fputs("Usage: kvbench [--engines LIST] [--workloads LIST] [--rounds N] [--csv FILE]\n"
-	      "               [--svg FILE] [--dir DIR] [--scale F] [--cache-mb N] [--no-floors] [--list]\n"
+	      "               [--svg FILE] [--dir DIR] [--scale F] [--cache-mb N] [--page N] [--no-floors]\n"
+	      "               [--list]\n"
 	      "Measures kvs beside other stores and prints tables in markdown.\n"
 	      "  --engines    names separated by commas; default: all but rocksdb-blob\n"
 	      "  --workloads  names separated by commas; default: all but overwrite-*\n"
@@ -110,6 +112,7 @@ static void usage(FILE *f)
 	      "  --dir        where the stores are made and removed; default: a new one in /var/tmp\n"
 	      "  --scale      factor on entries and times; default 1\n"
 	      "  --cache-mb   cache of each engine that has one; default 1024\n"
+	      "  --page       bytes of a page of kvs, 2048 to 65536; default: that of the engine\n"
 	      "  --no-floors  do not measure what the machine could do at best\n"
 	      "  --list       names of engines and workloads\n", f);
 }
@@ -233,6 +236,9 @@ static void take(struct job *job, int c)
 	case 'm':
 		job->cache_bytes = (size_t)(number(optarg, 8, 1 << 20, "--cache-mb") * 1048576);
 		break;
+	case 'p':
+		job->page_bytes = (uint32_t)number(optarg, 2048, 65536, "--page");
+		break;
 	case 'l':
 		list();
 		exit(0);
@@ -256,6 +262,7 @@ static void parse(struct job *job, int argc, char **argv)
 		{ "dir", required_argument, NULL, 'd' },
 		{ "scale", required_argument, NULL, 's' },
 		{ "cache-mb", required_argument, NULL, 'm' },
+		{ "page", required_argument, NULL, 'p' },
 		{ "no-floors", no_argument, NULL, 'n' },
 		{ "list", no_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
@@ -328,7 +335,7 @@ static void prepare_run(struct job *job, struct bench_run *run, const struct ben
 		.ops = ops,
 		.wl = wl,
 		.opts = { .cache_bytes = job->cache_bytes, .map_bytes = job->map_bytes,
-			  .val_len = wl->val_len },
+			  .page_bytes = job->page_bytes, .val_len = wl->val_len },
 		.entries = bench_entries(wl, job->table.scale),
 		.seconds = bench_seconds(wl, job->table.scale),
 	};
