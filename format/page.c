@@ -256,8 +256,10 @@ static int order_verify(const struct kvf_page *p, u32 len)
 	const struct kvf_slot *slots = kvf_page_slots(p);
 	u32 i, nr = le16_to_cpu(p->nr);
 
+	/* Heads are those of the suffixes by now: where they rise, the keys do. */
 	for (i = 1; i < nr; i++)
-		if (kvf_key_compare(suffix_of(p, len, i - 1), le16_to_cpu(slots[i - 1].suffix_len),
+		if (le32_to_cpu(slots[i - 1].head) >= le32_to_cpu(slots[i].head) &&
+		    kvf_key_compare(suffix_of(p, len, i - 1), le16_to_cpu(slots[i - 1].suffix_len),
 			    suffix_of(p, len, i), le16_to_cpu(slots[i].suffix_len)) >= 0)
 			return KVF_F_page_order;
 	return 0;
