@@ -13,12 +13,11 @@
  */
 #include "gc.h"
 
-#define PACE_BYTES (8u << 10)
+#define PACE_BYTES (64u << 10)
 #define SPARED_MAX (64ull << 20) /* that a checkpoint frees at once while GC leaves it to others */
 #define WAITS_MAX 50u /* of 20 ms: however slow the medium, a writer goes on */
 #define SPARED_WAITS 4u /* there is much to free then, and that takes its time whether writers wait or not */
-#define PACE_US 500u /* most that a writer waits for so many bytes below the third line; least: a quarter */
-#define PACE_MOST 8u /* of these at once: a large batch */
+#define PACE_MS 4u /* most that a writer waits for so many bytes below the third line */
 
 struct lines {
 	u64 used, target, soft, limit;
@@ -283,36 +282,28 @@ static bool must_wait(struct kv_db *db)
 	return gets_on(db) && !db->degraded && !db->stop && !db->paused;
 }
 
-/* For bytes of log, between the second line and the third. Little at a time: each wait is a latency. */
-static u32 pace_us(const struct lines *l, u64 bytes)
-{
-	u64 share = PACE_US / 4 + PACE_US * 3 / 4 * (l->due - l->soft) / (l->limit - l->soft);
-
-	return (u32)(share * KVF_MIN(bytes / PACE_BYTES + 1, (u64)PACE_MOST));
-}
-
 void kve_pace(struct kv_db *db)
 {
-	u64 pos = kvp_load(&db->last_ckpt_pos), at = kvp_load(&db->pace_at);
 	struct lines l;
 	u32 waits;
 
-	if (at == KVE_LIVE)
+	if (kvp_load(&db->pace_at) == KVE_LIVE)
 		return;
 	lines_take(db, &l, true);
 	if (l.due <= l.soft || !gets_on(db)) {
 		kvp_store(&db->pace_at, KVE_LIVE);
 		return;
 	}
-	if (pos <= at)
+	if (kvp_load(&db->last_ckpt_pos) <= kvp_load(&db->pace_at))
 		return;
 	kvp_mutex_lock(&db->state);
 	db->gc_wanted = true;
 	kvp_cond_broadcast(&db->wake);
 	if (l.due < l.limit && must_wait(db))
-		kvp_cond_wait_us(&db->done, &db->state, pace_us(&l, pos - at));
+		kvp_cond_wait_ms(&db->done, &db->state,
+				 1 + (unsigned int)((PACE_MS - 1) * (l.due - l.soft) / (l.limit - l.soft)));
 	for (waits = 0; l.due >= l.limit && must_wait(db) && waits < l.waits; waits++) {
-		kvp_cond_wait_us(&db->done, &db->state, 20000);
+		kvp_cond_wait_ms(&db->done, &db->state, 20);
 		kvp_mutex_unlock(&db->state);
 		lines_take(db, &l, true);
 		kvp_mutex_lock(&db->state);

@@ -137,34 +137,27 @@ void kvp_cond_destroy(struct kvp_cond *c)
 	WARN_ON_ONCE(waitqueue_active(&c->q));
 }
 
-/*
- * Idle, so that a worker without work counts neither as load nor as hung. Jiffies are too coarse for those
- * who wait for a few hundred microseconds. until NULL: for ever. False: it is over.
- */
-static bool cond_wait(struct kvp_cond *c, struct kvp_mutex *m, ktime_t *until)
+/* Idle, so that a worker without work counts neither as load nor as hung. Returns what is left. */
+static long cond_wait(struct kvp_cond *c, struct kvp_mutex *m, long timeout)
 {
-	bool woken;
-
 	DEFINE_WAIT(wait);
 
 	prepare_to_wait_exclusive(&c->q, &wait, TASK_IDLE);
 	mutex_unlock(&m->m);
-	woken = schedule_hrtimeout(until, HRTIMER_MODE_REL) != 0;
+	timeout = schedule_timeout(timeout);
 	finish_wait(&c->q, &wait);
 	mutex_lock(&m->m);
-	return woken;
+	return timeout;
 }
 
 void kvp_cond_wait(struct kvp_cond *c, struct kvp_mutex *m)
 {
-	cond_wait(c, m, NULL);
+	cond_wait(c, m, MAX_SCHEDULE_TIMEOUT);
 }
 
-bool kvp_cond_wait_us(struct kvp_cond *c, struct kvp_mutex *m, u32 us)
+bool kvp_cond_wait_ms(struct kvp_cond *c, struct kvp_mutex *m, unsigned int ms)
 {
-	ktime_t until = ns_to_ktime((u64)us * NSEC_PER_USEC);
-
-	return cond_wait(c, m, &until);
+	return cond_wait(c, m, (long)msecs_to_jiffies(ms) + 1) > 0;
 }
 
 void kvp_cond_signal(struct kvp_cond *c)
