@@ -60,7 +60,7 @@ static void lines_take(struct kv_db *db, struct lines *l, bool writing)
 	live = alive - alive / 16 + (in_leaves ? pages - pages / 4 : pages / 2);
 	/* What snapshots hold is not there to be freed. */
 	live += sp->pinned_bytes + sp->held_bytes;
-	l->target = live + live * 3 / 20 + (28u << 20) + twice;
+	l->target = live + live * 9 / 50 + (32u << 20) + twice;
 	l->limit = live + live * 27 / 100 + (50u << 20) + twice;
 	/* Elsewhere there is no such room in the promise. */
 	if (!in_leaves)

@@ -130,7 +130,7 @@ void kve_node_append(void *page, u32 size, const void *src, u32 frame, u32 i)
 		to->head = s->head;
 	} else {
 		item_adapt(heap, src, frame, i, len, has);
-		to->head = cpu_to_le32(kve_node_head(heap + sizeof(*item), len));
+		to->head = cpu_to_le32(kvf_key_head(heap + sizeof(*item), len));
 	}
 	to->off = cpu_to_le16(off);
 	to->suffix_len = cpu_to_le16(len);
@@ -287,7 +287,7 @@ KVP_INLINE void search_begin(struct kve_search *s, const void *page, u32 frame, 
 	}
 	s->suffix = (const u8 *)key + n;
 	s->len = len - n;
-	s->head = kve_node_head(s->suffix, s->len);
+	s->head = kvf_key_head(s->suffix, s->len);
 	s->lo = 0;
 	s->hi = nr;
 	if (!kve_racy_16(&p->upper_off) && nr &&
@@ -501,7 +501,7 @@ int kve_node_insert(void *page, u32 frame, u32 i, const void *key, u32 len, cons
 		memcpy(item + 1, suffix, suffix_len);
 	cell_put(item, bytes, suffix_len, cell);
 	memmove(s + 1, s, (nr - i) * sizeof(*s));
-	s->head = cpu_to_le32(kve_node_head(suffix, suffix_len));
+	s->head = cpu_to_le32(kvf_key_head(suffix, suffix_len));
 	s->off = cpu_to_le16(off);
 	s->suffix_len = cpu_to_le16(suffix_len);
 	p->nr = cpu_to_le16(nr + 1);

@@ -42,15 +42,6 @@ static inline u32 kve_round4(u32 n)
 	return (n + 3) & ~3u;
 }
 
-/* First 4 bytes as a big-endian number, zero padded. */
-static inline u32 kve_node_head(const u8 *suffix, u32 len)
-{
-	if (kvp_likely(len >= 4))
-		return kvf_get_be32(suffix);
-	return (len > 0 ? (u32)suffix[0] << 24 : 0) | (len > 1 ? (u32)suffix[1] << 16 : 0) |
-	       (len > 2 ? (u32)suffix[2] << 8 : 0);
-}
-
 static inline struct kvf_slot *kve_node_slots(void *page)
 {
 	return (struct kvf_slot *)((u8 *)page + KVE_NODE_HEADER);

@@ -217,8 +217,16 @@ void kve_node_merge(void *left, const void *right, u32 frame, void *scratch)
 /*
  * Always built anew, in the order of the slots: equal contents give equal bytes whatever happened to
  * the frame before, a reader that walks the slots walks the heap, and that items do not overlap is
- * seen from their offsets.
+ * seen from their offsets. A leaf that is stored once is compact where that saves a block: one that
+ * does not is read without being made into a frame first.
  */
+static bool may_be_compact(const struct kvf_page *p)
+{
+	u32 tree = le32_to_cpu(p->tree);
+
+	return !p->level && tree != KVF_TREE_FOREST && tree != KVF_TREE_SEGTAB;
+}
+
 u32 kve_node_pack(const void *page, u32 frame, void *dst, u32 block)
 {
 	const struct kvf_page *p = page;
@@ -229,7 +237,14 @@ u32 kve_node_pack(const void *page, u32 frame, void *dst, u32 block)
 	u32 len = (u32)KVF_ROUND_UP(used + heap, block);
 	const u8 *lower = kve_node_lower(page, frame, &lower_len);
 	const u8 *upper = kve_node_upper(page, frame, &upper_len);
+	u32 compact = may_be_compact(p) ? kvf_leaf_pack(page, frame, dst, len - block) : 0;
 
+	if (compact) {
+		len = (u32)KVF_ROUND_UP(compact, block);
+		memset((u8 *)dst + compact, 0, len - compact);
+		to->bytes = cpu_to_le32(len);
+		return len;
+	}
 	memcpy(dst, page, KVE_NODE_HEADER);
 	kve_node_reset(dst, len, lower, lower_len, upper, upper_len);
 	to->prefix_len = p->prefix_len;
@@ -245,7 +260,10 @@ void kve_node_unpack(void *page, u32 frame, u32 len)
 	struct kvf_page *p = page;
 	u32 heap = le32_to_cpu(p->heap);
 
-	memmove((u8 *)page + frame - heap, (u8 *)page + len - heap, heap);
+	if (p->flags & KVF_PAGE_COMPACT)
+		kvf_leaf_unpack(page, frame);
+	else
+		memmove((u8 *)page + frame - heap, (u8 *)page + len - heap, heap);
 	p->bytes = cpu_to_le32(frame);
 	kve_node_hints_make(page);
 }

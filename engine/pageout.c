@@ -210,7 +210,7 @@ static int seal(struct kve_pageout *po, struct kve_frame *f, u8 *dst, u32 len, s
 	page->block0 = ref->block0;
 	page->block1 = ref->block1;
 	page->generation = ref->birth;
-	page->flags = ref->block1 ? KVF_PAGE_TWIN : 0;
+	page->flags = (page->flags & KVF_PAGE_COMPACT) | (ref->block1 ? KVF_PAGE_TWIN : 0);
 	kvf_page_seal(dst, len);
 	ref->sum = page->head_sum;
 	finding = kvf_page_sealed_verify(dst, len, le64_to_cpu(ref->block0), &e, &po->db->geo);

@@ -18,7 +18,7 @@
 
 #include "kv_types.h"
 
-#define KVF_VERSION 2u
+#define KVF_VERSION 3u
 
 /* ---- limits ---------------------------------------------------------------------------------- */
 
@@ -381,8 +381,8 @@ struct kvf_object {
 #define KVF_PAGE_MAGIC 0x47504b50u /* "PKPG" */
 #define KVF_HINTS 16u
 
-#define KVF_PAGE_TWIN 0x01u /* stored twice: block1 is used */
-#define KVF_PAGE_LZ4 0x02u  /* reserved for compressed leaves */
+#define KVF_PAGE_TWIN 0x01u    /* stored twice: block1 is used */
+#define KVF_PAGE_COMPACT 0x02u /* a leaf without slots */
 
 /*
  * header | slots, ascending | free | heap of items, from the end downwards

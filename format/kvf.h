@@ -117,7 +117,8 @@ struct kvf_page_expect {
 };
 /*
  * A page of len bytes as read from block addr (0: not known): magic, sums, identity, ref's sum, layout
- * bounds, order of keys, fences, cells. After 0 all kvf_page_* accessors below are safe on it.
+ * bounds, order of keys, fences, cells. After 0 all kvf_page_* accessors below are safe on it, or, if it
+ * is a compact leaf, those of leaf.c.
  */
 int kvf_page_verify(const void *page, u32 len, u64 addr, const struct kvf_page_expect *e,
 		    const struct kvf_geometry *g);
@@ -158,6 +159,14 @@ static inline int kvf_key_compare(const void *a, u32 a_len, const void *b, u32 b
 
 	return cmp ? cmp : (a_len > b_len) - (a_len < b_len);
 }
+/* First 4 bytes of a suffix as a big-endian number, zero padded. */
+static inline u32 kvf_key_head(const u8 *suffix, u32 len)
+{
+	if (len >= 4)
+		return kvf_get_be32(suffix);
+	return (len > 0 ? (u32)suffix[0] << 24 : 0) | (len > 1 ? (u32)suffix[1] << 16 : 0) |
+	       (len > 2 ? (u32)suffix[2] << 8 : 0);
+}
 /* Full key of slot i into buf (key_max bytes); returns its length. */
 u32 kvf_page_key(const void *page, u32 len, u32 i, void *buf);
 /* Fences: pointer into the page, *flen; NULL for none. */
@@ -165,6 +174,27 @@ const u8 *kvf_page_lower(const void *page, u32 len, u32 *flen);
 const u8 *kvf_page_upper(const void *page, u32 len, u32 *flen);
 /* A leaf cell: flags, cell bytes -> extension length, kind, body. Returns a finding. */
 int kvf_cell_verify(u8 flags, const u8 *cell, u32 cell_len, const struct kvf_geometry *g);
+
+/* ---- leaf.c ---------------------------------------------------------------------------------- */
+
+struct kvf_leaf_entry {
+	const u8 *suffix, *cell; /* cell: in the page, or ref below */
+	u32 suffix_len, cell_len;
+	struct kvf_value_ref ref;
+	u8 flags;
+};
+/* Byte offset of the first entry; the last one ends at sizeof(struct kvf_page) + heap. */
+u32 kvf_leaf_start(const struct kvf_page *p);
+/* The entry at byte offset at, up to end. Its bytes; 0: there is none. Any bytes may stand there. */
+u32 kvf_leaf_entry(const void *page, u32 at, u32 end, struct kvf_leaf_entry *e);
+/*
+ * The leaf in a frame as a compact one in dst, of at most room bytes. Its bytes, without the zeros up to
+ * whole blocks; 0: it needs more, or an entry would get longer than it is. Addresses, generation, bytes
+ * and sums are the caller's.
+ */
+u32 kvf_leaf_pack(const void *page, u32 frame, void *dst, u32 room);
+/* The reverse of a verified compact leaf, in place, in a buffer of frame bytes; but for hints and bytes. */
+void kvf_leaf_unpack(void *page, u32 frame);
 
 /* Does a snapshot's row name all of where it comes from, or nothing? */
 static inline bool kvf_snapshot_origin_fits(const struct kvf_snapshot *row)

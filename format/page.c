@@ -5,9 +5,10 @@
  * kvf_page_verify judges a page alone and against what its parent says; after it, every offset in the
  * page is in bounds, every item whole, and the items together are exactly the heap less its holes, so
  * that code which compacts or moves items can trust the page's own accounts. A frame in memory has the
- * same layout (kvf_page_layout_verify), but for hints and holes, which are zero on the medium.
+ * same layout (kvf_page_layout_verify), but for hints and holes, which are zero on the medium. Leaves
+ * may have another form there (leaf.c).
  */
-#include "kvf.h"
+#include "page.h"
 
 #define UNIT KVF_HEAP_UNIT
 
@@ -149,20 +150,21 @@ static int child_verify(u8 flags, const u8 *cell, u32 cell_len, const struct kvf
 
 /* ---- layout ---------------------------------------------------------------------------------- */
 
-/* First 4 bytes of a suffix as a number, zero padded. */
-static u32 head_of(const u8 *suffix, u32 len)
-{
-	u8 b[4] = {0};
-
-	memcpy(b, suffix, KVF_MIN(len, sizeof(b)));
-	return kvf_get_be32(b);
-}
-
 static bool fence_is_legal(const struct kvf_geometry *g, u32 heap, u32 off, u32 len)
 {
 	if (!off)
 		return !len;
 	return len && len <= g->key_max && off * UNIT <= heap && len <= off * UNIT;
+}
+
+int kvf_page_fences_verify(const u8 *lower, u32 lower_len, const u8 *upper, u32 upper_len, u32 prefix_len)
+{
+	if (prefix_len && (!lower || !upper || prefix_len > lower_len || prefix_len > upper_len ||
+			   memcmp(lower, upper, prefix_len)))
+		return KVF_F_page_layout;
+	if (lower && upper && kvf_key_compare(lower, lower_len, upper, upper_len) >= 0)
+		return KVF_F_page_fence;
+	return 0;
 }
 
 /* Bounds of heap, slots and fences; *used = bytes of heap that the fences take. */
@@ -172,6 +174,7 @@ static int bounds_verify(const struct kvf_page *p, u32 len, const struct kvf_geo
 	u32 prefix_len = le16_to_cpu(p->prefix_len);
 	u32 lower_len, upper_len;
 	const u8 *lower, *upper;
+	int finding;
 
 	if (len < sizeof(*p) || len > g->frame || len % UNIT)
 		return KVF_F_page_size;
@@ -184,11 +187,9 @@ static int bounds_verify(const struct kvf_page *p, u32 len, const struct kvf_geo
 	lower = kvf_page_lower(p, len, &lower_len);
 	upper = kvf_page_upper(p, len, &upper_len);
 	*used = (u32)(KVF_ROUND_UP(lower_len, UNIT) + KVF_ROUND_UP(upper_len, UNIT));
-	if (prefix_len && (!lower || !upper || prefix_len > lower_len || prefix_len > upper_len ||
-			   memcmp(lower, upper, prefix_len)))
-		return KVF_F_page_layout;
-	if (lower && upper && kvf_key_compare(lower, lower_len, upper, upper_len) >= 0)
-		return KVF_F_page_fence;
+	finding = kvf_page_fences_verify(lower, lower_len, upper, upper_len, prefix_len);
+	if (finding)
+		return finding;
 	if (!kvf_is_zero(lower ? lower + lower_len : NULL, -lower_len % UNIT) ||
 	    !kvf_is_zero(upper ? upper + upper_len : NULL, -upper_len % UNIT))
 		return KVF_F_page_reserved;
@@ -217,7 +218,7 @@ static int item_verify(const struct kvf_page *p, u32 len, u32 i, const struct kv
 	if (key_len > g->key_max || suffix_len + cell_len > g->item_max || (!p->level && !key_len))
 		return KVF_F_page_layout;
 	*used += (u32)KVF_ROUND_UP(bytes, UNIT);
-	if (le32_to_cpu(slot->head) != head_of(suffix_of(p, len, i), suffix_len))
+	if (le32_to_cpu(slot->head) != kvf_key_head(suffix_of(p, len, i), suffix_len))
 		return KVF_F_page_order;
 	if (item->reserved)
 		return KVF_F_page_cell;
@@ -365,17 +366,25 @@ static int identity_verify(const struct kvf_page *p, u32 len, u64 addr,
 	return 0;
 }
 
-/* What is zero on the medium: unknown flags, hints, holes, the gap between slots and heap. */
+/* What is zero on the medium: unknown flags, hints, holes, the gap that slots, heap or entries leave. */
 static int reserved_verify(const struct kvf_page *p, u32 len)
 {
-	size_t from = sizeof(*p) + le16_to_cpu(p->nr) * sizeof(struct kvf_slot);
+	bool compact = p->flags & KVF_PAGE_COMPACT;
+	size_t taken = compact ? 0 : le16_to_cpu(p->nr) * sizeof(struct kvf_slot);
+	size_t heap = le32_to_cpu(p->heap);
 
-	if (p->flags & ~KVF_PAGE_TWIN || p->holes != cpu_to_le32(0) ||
+	if (p->flags & ~(KVF_PAGE_TWIN | KVF_PAGE_COMPACT) || p->holes != cpu_to_le32(0) ||
 	    !kvf_is_zero(p->hints, sizeof(p->hints)))
 		return KVF_F_page_reserved;
-	if (!kvf_is_zero((const u8 *)p + from, len - le32_to_cpu(p->heap) - from))
+	if (!kvf_is_zero((const u8 *)(p + 1) + (compact ? heap : taken), len - sizeof(*p) - heap - taken))
 		return KVF_F_page_reserved;
 	return 0;
+}
+
+/* A leaf that is stored once may be compact. */
+static bool form_is_legal(const struct kvf_page *p)
+{
+	return !(p->flags & KVF_PAGE_COMPACT) || (!p->level && !(p->flags & KVF_PAGE_TWIN));
 }
 
 /*
@@ -412,12 +421,18 @@ static int canonical_verify(const void *page, u32 len)
 int kvf_page_sealed_verify(const void *page, u32 len, u64 addr, const struct kvf_page_expect *e,
 			   const struct kvf_geometry *g)
 {
+	const struct kvf_page *p = page;
 	int finding = identity_verify(page, len, addr, e, g);
 
-	if (!finding)
+	if (!finding && !form_is_legal(p))
+		finding = KVF_F_page_reserved;
+	if (!finding && p->flags & KVF_PAGE_COMPACT) {
+		finding = kvf_leaf_verify(page, len, g);
+	} else if (!finding) {
 		finding = kvf_page_layout_verify(page, len, g);
-	if (!finding)
-		finding = canonical_verify(page, len);
+		if (!finding)
+			finding = canonical_verify(page, len);
+	}
 	if (!finding)
 		finding = reserved_verify(page, len);
 	return finding;

@@ -224,11 +224,14 @@ const char *kvsck_system_tree(u32 id);
 /* ---- page.c ---------------------------------------------------------------------------------- */
 
 struct kvsck_page {
-	u8 *p;	  /* verified bytes */
+	u8 *p;	   /* verified; no compact leaf any more */
 	u32 len;
-	u64 addr; /* block of the copy that was used */
+	u32 bytes; /* on the medium */
+	u64 addr;  /* block of the copy that was used */
 };
 
+/* A verified page of len bytes in a buffer for a frame: makes it one that has slots. Its bytes in memory. */
+u32 kvsck_page_open(const struct kvsck *ck, u8 *page, u32 len);
 /*
  * Read and verify all copies of a page into buf. 0: *out is good; findings[0..1] say what is wrong
  * with each copy (0: fine). 1: none is good. Negative: stop.

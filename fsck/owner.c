@@ -58,7 +58,7 @@ static int fill_page(struct kvsck_survey *s, const struct kvsck_tile *t, struct 
 		out->finding =
 			kvf_page_verify(s->buf.p, len, out->from >> s->ck->g.block_shift, &e, &s->ck->g);
 	if (!out->finding) {
-		kvsck_show_page(s->ck, s->buf.p, len, &out->page);
+		kvsck_show_page(s->ck, s->buf.p, kvsck_page_open(s->ck, s->buf.p, len), &out->page);
 		out->index = out->page.copies > 1 && out->page.offset[1] == out->from;
 		return 0;
 	}

@@ -17,6 +17,16 @@ static int load_copy(struct kvsck *ck, u64 block, u32 len, const struct kvf_page
 	return kvf_page_verify(buf->p, len, block, e, &ck->g);
 }
 
+u32 kvsck_page_open(const struct kvsck *ck, u8 *page, u32 len)
+{
+	const struct kvf_page *p = (const struct kvf_page *)page;
+
+	if (!(p->flags & KVF_PAGE_COMPACT))
+		return len;
+	kvf_leaf_unpack(page, ck->g.frame);
+	return ck->g.frame;
+}
+
 int kvsck_page_load(struct kvsck *ck, const struct kvf_ref *ref, u32 tree, int level,
 		    struct kvsck_buf *buf, struct kvsck_page *out, int findings[2])
 {
@@ -32,10 +42,15 @@ int kvsck_page_load(struct kvsck *ck, const struct kvf_ref *ref, u32 tree, int l
 		return err;
 	findings[0] = load_copy(ck, block[0], len, &e, buf);
 	out->p = buf->p;
-	out->len = len;
+	out->len = out->bytes = len;
 	out->addr = block[0];
-	if (!block[1])
-		return findings[0] ? 1 : 0;
+	if (!block[1]) {
+		if (findings[0])
+			return 1;
+		/* Only what is stored once may be compact. */
+		out->len = kvsck_page_open(ck, buf->p, len);
+		return 0;
+	}
 	err = kvsck_buf_reserve(&ck->twin, ck->g.frame);
 	if (err)
 		return err;

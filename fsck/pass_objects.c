@@ -52,7 +52,7 @@ u32 kvsck_head_key(struct kvsck *ck, const struct kvsck_head *h)
 	    kvf_page_verify(ck->twin.p, h->leaf_bytes, h->leaf_block, &e, &ck->g) ||
 	    h->slot >= le16_to_cpu(((const struct kvf_page *)ck->twin.p)->nr))
 		return 0;
-	return kvf_page_key(ck->twin.p, h->leaf_bytes, h->slot, ck->from.p);
+	return kvf_page_key(ck->twin.p, kvsck_page_open(ck, ck->twin.p, h->leaf_bytes), h->slot, ck->from.p);
 }
 
 const struct kvsck_head *kvsck_head_of(const struct kvsck *ck, u64 object)

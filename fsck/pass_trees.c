@@ -43,7 +43,7 @@ static int add_head(struct kvsck *ck, struct kvsck_walk *w, const struct kvsck_e
 	h->chunk_bytes = le32_to_cpu(o.chunk_bytes);
 	h->tree = w->tree->id;
 	h->leaf_block = e->leaf->addr;
-	h->leaf_bytes = e->leaf->len;
+	h->leaf_bytes = e->leaf->bytes;
 	h->slot = e->slot;
 	ck->rep->objects++;
 	return 0;

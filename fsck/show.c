@@ -20,7 +20,7 @@ void kvsck_show_page(const struct kvsck *ck, const u8 *page, u32 len, struct kvs
 							: "";
 	out->level = p->level;
 	out->slots = le16_to_cpu(p->nr);
-	out->bytes = len;
+	out->bytes = le32_to_cpu(p->bytes);
 	out->generation = le64_to_cpu(p->generation);
 	out->lsn = le64_to_cpu(p->lsn);
 	out->sum = le64_to_cpu(p->head_sum);

@@ -245,6 +245,29 @@ static void leaf_cell_mend(struct mend *m, const struct kvf_page *p, u8 first, u
 		ref_mend(m, cell + __builtin_offsetof(struct kvf_snapshot, forest), depth);
 }
 
+/* Sums of values in the log, which stand in front of the other numbers of a ref. */
+static void compact_mend(struct mend *m, u8 *page, u32 len)
+{
+	const struct kvf_page *p = (const struct kvf_page *)page;
+	u32 i, n, at = kvf_leaf_start(p), nr = le16_to_cpu(p->nr), heap = le32_to_cpu(p->heap);
+	struct kvf_leaf_entry e;
+
+	if (heap > len - sizeof(*p) || at > len)
+		return;
+	area_add(m, p, __builtin_offsetof(struct kvf_page, hints));
+	area_add(m, p + 1, heap);
+	for (i = 0; i < nr; i++) {
+		n = kvf_leaf_entry(page, at, (u32)sizeof(*p) + heap, &e);
+		if (!n)
+			return;
+		if (e.cell == (const u8 *)&e.ref) {
+			value_mend(m, (u8 *)&e.ref);
+			memcpy(page + (e.suffix - page) + e.suffix_len, &e.ref.sum32, sizeof(e.ref.sum32));
+		}
+		at += n;
+	}
+}
+
 /* What the cells of a page refer to. Nothing in it has been verified. */
 static void cells_mend(struct mend *m, u8 *page, u32 len, u32 depth)
 {
@@ -312,7 +335,10 @@ static void ref_mend(struct mend *m, u8 *at, u32 depth)
 		return;
 	if (m->state[block] == UNSEEN) {
 		m->state[block] = OPEN;
-		cells_mend(m, page, len, depth + 1);
+		if (((const struct kvf_page *)page)->flags & KVF_PAGE_COMPACT)
+			compact_mend(m, page, len);
+		else
+			cells_mend(m, page, len, depth + 1);
 		kvf_page_seal(page, len);
 		m->state[block] = DONE;
 	}

@@ -110,10 +110,10 @@ assert nr
 open(path, "wb").write(image)
 PY
 cp "$good" "$tmp/newer.kv"
-check 'make a newer version' python3 "$tmp/patch.py" "$tmp/newer.kv" 0x10 4 3
+check 'make a newer version' python3 "$tmp/patch.py" "$tmp/newer.kv" 0x10 4 4
 each 'newer version' 5 'newer' "$tmp/newer.kv" "${readers[@]}" "${writers[@]}"
 cp "$good" "$tmp/older.kv"
-check 'make an older version' python3 "$tmp/patch.py" "$tmp/older.kv" 0x10 4 1
+check 'make an older version' python3 "$tmp/patch.py" "$tmp/older.kv" 0x10 4 2
 each 'older version' 5 'older|too old' "$tmp/older.kv" "${readers[@]}" "${writers[@]}"
 cp "$good" "$tmp/incompat.kv"
 check 'make an unknown incompatible feature' python3 "$tmp/patch.py" "$tmp/incompat.kv" 0x28 8 0x8000000000000000

@@ -46,6 +46,7 @@ struct super_seen {
 struct order {
 	const struct sim *trace;
 	u8 *now, *durable, *segment, *save; /* segment, save: scratch */
+	u8 leaf[KVF_FRAME_MAX]; /* a compact one, made into a frame */
 	u64 now_size, durable_size, cap;
 	u8 *protect; /* one byte for each sector */
 	struct kvf_geometry g;
@@ -397,6 +398,13 @@ static void walk_page(struct walk *w, const struct kvf_ref *ref, u32 tree, unsig
 	}
 	if (!page || depth >= KVF_DEPTH_MAX)
 		return;
+	if (((const struct kvf_page *)page)->flags & KVF_PAGE_COMPACT) {
+		/* Of a user's tree or chunks: nothing below it. */
+		memcpy(w->o->leaf, page, len);
+		kvf_leaf_unpack(w->o->leaf, w->o->g.frame);
+		page = w->o->leaf;
+		len = w->o->g.frame;
+	}
 	for (i = 0; i < le16_to_cpu(((const struct kvf_page *)page)->nr); i++) {
 		u32 cell_len;
 		u8 flags, key[KVF_FRAME_MAX / 8];

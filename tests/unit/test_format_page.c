@@ -151,6 +151,38 @@ static void good_inner(struct made *m)
 	seal(m);
 }
 
+/* Bytes behind what there is; heap is what has been put. */
+static void put(struct made *m, const void *bytes, u32 len)
+{
+	u32 heap = le32_to_cpu(m->p->heap);
+
+	memcpy((u8 *)(m->p + 1) + heap, bytes, len);
+	m->p->heap = cpu_to_le32(heap + len);
+}
+
+#define PUT(m, ...) put(m, (const u8[]){ __VA_ARGS__ }, sizeof((const u8[]){ __VA_ARGS__ }))
+
+/* What good_leaf has. value_ref in numbers: the page's lsn is 60. */
+static void good_compact(struct made *m)
+{
+	start(m, 0, NULL, NULL, 5);
+	m->p->flags = KVF_PAGE_COMPACT;
+	m->p->block1 = m->ref.block1 = cpu_to_le64(0);
+	m->p->lower_len = m->p->upper_len = cpu_to_le16(6);
+	put(m, "user:1user:4", 12);
+	PUT(m, 1 << 4 | KVF_CELL_EXT, 19, '1', 2, KVF_TYPE_STRING, KVF_EXT_EXPIRY, 0, 0, 0, 0, 0);
+	PUT(m, 1, 2, 3, 4, 5, 6, 7, 8, 'o', 'n', 'e');
+	PUT(m, 2 << 4 | KVF_CELL_REF, '1', '2', 0, 0, 0, 0, 9, 2, 64, 0xac, 2, 16, 62);
+	PUT(m, 1 << 4 | KVF_CELL_OBJECT, 24, '2');
+	put(m, &object, sizeof(object));
+	PUT(m, 2 << 4 | KVF_CELL_POISON, 5, '3', '0', 'a', 'b', 'c', 'd', 'e');
+	m->p->nr = cpu_to_le16(4);
+	seal(m);
+}
+
+/* Bytes of good_compact from the end of the header on. */
+enum { LOWER = 0, UPPER = 6, FIRST = 12, SECOND = 34, THIRD = 48, FOURTH = 75, COMPACT_END = 84 };
+
 static struct kvf_page_expect expect(const struct made *m)
 {
 	struct kvf_page_expect e = { .uuid = uuid, .ref = &m->ref, .tree = KVF_TREE_USER,
@@ -219,6 +251,48 @@ START_TEST(inner_round_trip)
 	seal(&m);
 	assert_finding("empty", verify(&m), 0);
 	free(m.page);
+}
+END_TEST
+
+START_TEST(compact_round_trip)
+{
+	u8 *frame = calloc(1, tiny.frame), *again = calloc(1, tiny.frame);
+	struct kvf_page *p = (struct kvf_page *)frame;
+	u32 i, len, other_len, end = sizeof(struct kvf_page) + COMPACT_END;
+	struct made m, plain;
+	u8 key[256], other[256], flags, other_flags;
+	const u8 *cell;
+
+	good_compact(&m);
+	good_leaf(&plain);
+	ck_assert_uint_eq(le32_to_cpu(m.p->heap), COMPACT_END);
+	assert_finding("compact", verify(&m), 0);
+	memcpy(frame, m.page, BYTES);
+	kvf_leaf_unpack(frame, tiny.frame);
+	assert_finding("frame", kvf_page_layout_verify(frame, tiny.frame, &tiny), 0);
+	for (i = 0; i < 4; i++) {
+		len = kvf_page_key(frame, tiny.frame, i, key);
+		other_len = kvf_page_key(plain.page, BYTES, i, other);
+		ck_assert_uint_eq(len, other_len);
+		ck_assert_int_eq(memcmp(key, other, len), 0);
+		cell = kvf_page_cell(frame, tiny.frame, i, &len, &flags);
+		ck_assert_int_eq(memcmp(cell, kvf_page_cell(plain.page, BYTES, i, &other_len, &other_flags),
+					len), 0);
+		ck_assert_uint_eq(len, other_len);
+		ck_assert_uint_eq(flags, other_flags);
+	}
+	ck_assert_int_eq(memcmp(kvf_page_lower(frame, tiny.frame, &len), "user:1", 6), 0);
+	ck_assert_int_eq(memcmp(kvf_page_upper(frame, tiny.frame, &len), "user:4", 6), 0);
+	/* and back: the same bytes, in so much room and no less */
+	ck_assert_uint_eq(kvf_leaf_pack(frame, tiny.frame, again, end - 1), 0);
+	ck_assert_uint_eq(kvf_leaf_pack(frame, tiny.frame, again, end), end);
+	p = (struct kvf_page *)again;
+	ck_assert_uint_eq(le64_to_cpu(p->head_sum), le64_to_cpu(m.p->head_sum));
+	ck_assert_int_eq(memcmp(again, m.page, end), 0);
+	free(frame);
+	free(again);
+	free(m.page);
+	free(plain.page);
 }
 END_TEST
 
@@ -295,12 +369,44 @@ static struct kvf_item *item(struct made *m, u32 i)
 	x(cell_ref_len, REF, page_cell, leaf, item(m, 2)->flags = KVF_CELL_REF) \
 	x(inner_flags, REF, page_cell, inner, item(m, 1)->flags = 1) \
 	x(inner_zero, REF, page_cell, inner, memset((u8 *)item(m, 1) + 5, 0, 40)) \
-	x(flag, REF, page_reserved, leaf, m->p->flags |= KVF_PAGE_LZ4) \
+	x(flag, REF, page_reserved, leaf, m->p->flags |= 0x04) \
 	x(hints, REF, page_reserved, leaf, m->p->hints[15] = cpu_to_le32(1)) \
 	x(gap, REF, page_reserved, leaf, m->page[sizeof(*m->p) + 4 * 8] = 1) \
 	x(reserved, REF, page_reserved, leaf, m->p->reserved[5] = 1) \
 	x(padding, REF, page_reserved, leaf, ((u8 *)item(m, 3))[11] = 1) \
-	x(fence_padding, REF, page_reserved, leaf, m->page[BYTES - 1] = 1)
+	x(fence_padding, REF, page_reserved, leaf, m->page[BYTES - 1] = 1) \
+	x(compact_inner, REF, page_reserved, inner, m->p->flags |= KVF_PAGE_COMPACT) \
+	x(compact_twin, REF, page_reserved, leaf, m->p->flags |= KVF_PAGE_COMPACT) \
+	x(compact_not, REF, page_layout, compact, m->p->flags = 0) \
+	x(compact_reserved, REF, page_reserved, compact, m->p->reserved[0] = 1) \
+	x(compact_hints, REF, page_reserved, compact, m->p->hints[0] = cpu_to_le32(1)) \
+	x(compact_holes, REF, page_reserved, compact, m->p->holes = cpu_to_le32(4)) \
+	x(compact_rest, REF, page_reserved, compact, at(m, COMPACT_END)[0] = 1) \
+	x(compact_heap, REF, page_layout, compact, m->p->heap = cpu_to_le32(COMPACT_END + 1)) \
+	x(compact_short, REF, page_layout, compact, m->p->heap = cpu_to_le32(COMPACT_END - 1)) \
+	x(compact_huge, REF, page_layout, compact, m->p->heap = cpu_to_le32(BYTES - 167)) \
+	x(compact_fences, REF, page_layout, compact, m->p->heap = cpu_to_le32(11)) \
+	x(compact_nr, REF, page_layout, compact, m->p->nr = cpu_to_le16(5)) \
+	x(compact_fewer, REF, page_layout, compact, m->p->nr = cpu_to_le16(3)) \
+	x(compact_lower_off, REF, page_layout, compact, m->p->lower_off = cpu_to_le16(2)) \
+	x(compact_upper_off, REF, page_layout, compact, m->p->upper_off = cpu_to_le16(4)) \
+	x(compact_lower_len, REF, page_layout, compact, m->p->lower_len = cpu_to_le16(109)) \
+	x(compact_upper_len, REF, page_layout, compact, m->p->upper_len = cpu_to_le16(109)) \
+	x(compact_prefix, REF, page_layout, compact, m->p->prefix_len = cpu_to_le16(6)) \
+	x(compact_crossed, REF, page_fence, compact, at(m, UPPER)[5] = '1') \
+	x(compact_below, REF, page_fence, compact, at(m, LOWER)[5] = '2') \
+	x(compact_above, REF, page_fence, compact, at(m, UPPER)[5] = '3') \
+	x(compact_order, REF, page_order, compact, at(m, THIRD)[2] = '1') \
+	x(compact_key_none, REF, page_layout, compact, unnamed(m)) \
+	x(compact_key_long, REF, page_layout, compact, too_long(m)) \
+	x(compact_cell_long, REF, page_layout, compact, at(m, FOURTH)[1] = 6) \
+	x(compact_flags, REF, page_cell, compact, at(m, FOURTH)[0] = 2 << 4 | KVF_CELL_EXT) \
+	x(compact_object, REF, page_cell, compact, at(m, THIRD)[0] = 1 << 4 | 3) \
+	x(compact_ref, REF, page_cell, compact, at(m, SECOND)[7] = 2) \
+	x(compact_not_shortest, REF, page_layout, compact, at(m, SECOND)[11] = 0) \
+	x(compact_no_end, REF, page_layout, compact, at(m, FOURTH)[1] = 0x80) \
+	x(compact_longer, REF, page_layout, compact, longer(m)) \
+	x(compact_beyond_frame, REF, page_layout, compact, beyond_frame(m))
 
 static void none(struct made *m)
 {
@@ -334,6 +440,55 @@ static void fence(struct made *m, int which, char last)
 	u8 *f = (u8 *)(which ? kvf_page_upper(m->page, BYTES, &len) : kvf_page_lower(m->page, BYTES, &len));
 
 	f[len - 1] = (u8)last;
+}
+
+/* Byte i behind the header. */
+static u8 *at(struct made *m, u32 i)
+{
+	return (u8 *)(m->p + 1) + i;
+}
+
+/* A compact leaf without prefix and fences, whose first key is empty. */
+static void unnamed(struct made *m)
+{
+	memset(m->p + 1, 0, COMPACT_END);
+	m->p->prefix_len = m->p->lower_len = m->p->upper_len = cpu_to_le16(0);
+	m->p->heap = cpu_to_le32(0);
+	m->p->nr = cpu_to_le16(1);
+	PUT(m, 0, 1, 'v');
+}
+
+static void too_long(struct made *m)
+{
+	u8 key[109] = { 1 };
+
+	unnamed(m);
+	m->p->heap = cpu_to_le32(0);
+	PUT(m, 0x80 | (109 << 4 & 0x7f), 109 << 4 >> 7, 0);
+	put(m, key, sizeof(key));
+}
+
+/* A ref with numbers so large that it would be shorter in a frame. */
+static void longer(struct made *m)
+{
+	unnamed(m);
+	m->p->heap = cpu_to_le32(0);
+	PUT(m, 4 << 4 | KVF_CELL_REF, 'l', 'o', 'n', 'g', 0, 0, 0, 0);
+	PUT(m, 0xff, 0xff, 0xff, 0xff, 0x0f, 0xff, 0xff, 0xff, 0xff, 0x0f, 0xff, 0xff, 0xff, 0x7f);
+	PUT(m, 0xff, 0xff, 0xff, 0xff, 0x0f);
+	PUT(m, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0xff, 0xff, 3);
+}
+
+/* 170 keys of two bytes: 12 bytes and a slot each in a frame. */
+static void beyond_frame(struct made *m)
+{
+	u32 i;
+
+	unnamed(m);
+	m->p->heap = cpu_to_le32(0);
+	m->p->nr = cpu_to_le16(170);
+	for (i = 0; i < 170; i++)
+		PUT(m, 2 << 4, 0, (u8)('a' + i / 20), (u8)('a' + i % 20));
 }
 
 #define CASE_FN(row, seal, finding, kind, change) \
@@ -395,7 +550,10 @@ START_TEST(page_flipped_bits)
 	struct made m;
 	size_t bit;
 
-	good_leaf(&m);
+	if (_i)
+		good_compact(&m);
+	else
+		good_leaf(&m);
 	for (bit = 0; bit < 8 * BYTES; bit++) {
 		m.page[bit / 8] ^= (u8)(1u << bit % 8);
 		ck_assert_msg(verify(&m), "bit %zu", bit);
@@ -407,7 +565,7 @@ START_TEST(page_flipped_bits)
 END_TEST
 
 /* After a good verdict everything can be read, whatever the bytes are. */
-static void walk(const u8 *page)
+static void walk(const u8 *page, u32 bytes)
 {
 	u8 key[512];
 	const struct kvf_page *p = (const struct kvf_page *)page;
@@ -416,23 +574,41 @@ static void walk(const u8 *page)
 	u8 flags;
 
 	for (i = 0; i < le16_to_cpu(p->nr); i++) {
-		len = kvf_page_key(page, BYTES, i, key);
+		len = kvf_page_key(page, bytes, i, key);
 		ck_assert_uint_le(len, tiny.key_max);
-		cell = kvf_page_cell(page, BYTES, i, &len, &flags);
-		ck_assert(cell >= page && cell + len <= page + BYTES);
+		cell = kvf_page_cell(page, bytes, i, &len, &flags);
+		ck_assert(cell >= page && cell + len <= page + bytes);
 		while (len--)
 			sum += *cell++;
 		if (flags & KVF_CELL_EXT)
-			ck_assert(p->level || !kvf_ext_verify(kvf_page_cell(page, BYTES, i, &len, &flags),
+			ck_assert(p->level || !kvf_ext_verify(kvf_page_cell(page, bytes, i, &len, &flags),
 							      len, &ext_len));
 	}
-	cell = kvf_page_lower(page, BYTES, &len);
+	cell = kvf_page_lower(page, bytes, &len);
 	for (i = 0; cell && i < len; i++)
 		sum += cell[i];
-	cell = kvf_page_upper(page, BYTES, &len);
+	cell = kvf_page_upper(page, bytes, &len);
 	for (i = 0; cell && i < len; i++)
 		sum += cell[i];
 	ck_assert_uint_ne(sum, 0xffffffffu);
+}
+
+/* As it is on the medium, or in a frame of exactly its size. */
+static void walk_either(const struct made *m)
+{
+	u8 *frame;
+
+	if (!(m->p->flags & KVF_PAGE_COMPACT)) {
+		walk(m->page, BYTES);
+		return;
+	}
+	frame = malloc(tiny.frame);
+	ck_assert_ptr_nonnull(frame);
+	memcpy(frame, m->page, BYTES);
+	kvf_leaf_unpack(frame, tiny.frame);
+	assert_finding("unpacked", kvf_page_layout_verify(frame, tiny.frame, &tiny), 0);
+	walk(frame, tiny.frame);
+	free(frame);
 }
 
 START_TEST(page_random)
@@ -443,7 +619,9 @@ START_TEST(page_random)
 	struct made m;
 
 	for (i = 0; i < 60000; i++) {
-		if (i % 2)
+		if (i % 3 == 0)
+			good_compact(&m);
+		else if (i % 3 == 1)
 			good_leaf(&m);
 		else
 			good_inner(&m);
@@ -459,11 +637,11 @@ START_TEST(page_random)
 		if (i % 8)
 			kvf_page_seal(m.page, BYTES);
 		if (!kvf_page_verify(m.page, BYTES, 0, &e, &tiny)) {
-			walk(m.page);
+			walk_either(&m);
 			good++;
 		}
 		if (!kvf_page_layout_verify(m.page, BYTES, &tiny))
-			walk(m.page);
+			walk(m.page, BYTES);
 		ck_assert_uint_lt(kvf_page_to_text(text, sizeof(text), m.page, BYTES), sizeof(text));
 		free(m.page);
 	}
@@ -584,10 +762,11 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, NULL);
 	tcase_add_test(t, leaf_round_trip);
 	tcase_add_test(t, inner_round_trip);
+	tcase_add_test(t, compact_round_trip);
 	tcase_add_test(t, frame_in_memory);
 	tcase_add_loop_test(t, page_findings, 0, COUNT(cases));
 	tcase_add_test(t, page_sizes);
-	tcase_add_test(t, page_flipped_bits);
+	tcase_add_loop_test(t, page_flipped_bits, 0, 2);
 	tcase_add_test(t, page_random);
 	tcase_add_test(t, refs);
 	tcase_add_test(t, cells);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "../../engine/node.h"
+#include "../../format/page.h"
 #include "tests/unit/suite.h"
 
 #define PAGES_MAX 24
@@ -34,7 +35,7 @@ struct entry {
 struct world {
 	u64 rng;
 	u32 frame, key_max, item_max;
-	u8 level;
+	u8 level, cell_flags; /* cell_flags: of the cell made last */
 	int shape;
 	u32 next; /* ascending keys */
 	struct kvf_geometry g;
@@ -43,7 +44,7 @@ struct world {
 	u8 *page[PAGES_MAX];
 	u32 nr;
 	struct entry *e;
-	u32 splits, merges, compactions;
+	u32 splits, merges, compactions, compact;
 };
 
 enum shape { SHORT, LONG, PREFIX, ZEROS, ONES, ASCENDING, NESTED, MIXED, SHAPES };
@@ -94,7 +95,7 @@ static void model_insert(struct world *w, u32 at, const void *key, u32 len, cons
 {
 	must(w->nr < ENTRIES_MAX);
 	memmove(w->e + at + 1, w->e + at, (w->nr - at) * sizeof(*w->e));
-	w->e[at] = (struct entry){ len, cell_len, 0, copy_of(key, len), copy_of(cell, cell_len) };
+	w->e[at] = (struct entry){ len, cell_len, w->cell_flags, copy_of(key, len), copy_of(cell, cell_len) };
 	w->nr++;
 }
 
@@ -150,10 +151,23 @@ static u32 make_cell(struct world *w, u32 key_len, u8 *cell)
 	struct kvf_ref ref = { .block0 = cpu_to_le64(8 * 2048 + 1 + rnd(w, 1000)), .blocks = cpu_to_le32(1),
 			       .birth = cpu_to_le64(1 + rnd(w, 99)), .sum = cpu_to_le64(rnd(w, ~0u)) };
 	u32 i, len, most = w->item_max - key_len;
+	struct kvf_value_ref v = { .segment = cpu_to_le32(3 + rnd(w, 100)),
+				   .segment_gen = cpu_to_le32(rnd(w, 2) ? rnd(w, 9) : rnd(w, ~0u)),
+				   .offset = cpu_to_le32(w->g.block + 16 * rnd(w, 64)),
+				   .payload_len = cpu_to_le32(rnd(w, 1000)),
+				   .sum32 = cpu_to_le32(rnd(w, ~0u)),
+				   .lsn = cpu_to_le64(1 + rnd(w, rnd(w, 2) ? 99 : ~0u)),
+				   .head_len = cpu_to_le16(60 + rnd(w, 99)) };
 
+	w->cell_flags = 0;
 	if (w->level) {
 		memcpy(cell, &ref, sizeof(ref));
 		return sizeof(ref);
+	}
+	if (most >= sizeof(v) && !rnd(w, 3)) {
+		memcpy(cell, &v, sizeof(v));
+		w->cell_flags = KVF_CELL_REF;
+		return sizeof(v);
 	}
 	most = KVF_MIN(most, w->g.inline_max);
 	len = rnd(w, 4) ? rnd(w, KVF_MIN(most, 32u) + 1) : rnd(w, most + 1);
@@ -165,7 +179,7 @@ static u32 make_cell(struct world *w, u32 key_len, u8 *cell)
 /* In one to three parts, some empty. */
 static struct kve_cell cell_of(struct world *w, const u8 *cell, u32 len)
 {
-	struct kve_cell c = { .nr = 1 + rnd(w, 3) };
+	struct kve_cell c = { .nr = 1 + rnd(w, 3), .flags = w->cell_flags };
 	u32 i, done = 0;
 
 	for (i = 0; i < c.nr; i++) {
@@ -470,6 +484,38 @@ static void try_merge(struct world *w, u32 i)
 	check_page(w, w->page[i], w->frame, base, false);
 }
 
+/* What was packed has slots, and would not take fewer blocks without them, if it could. */
+static void check_packed(struct world *w, const u8 *old, u8 *packed, u32 len, u32 block, u32 base)
+{
+	u8 *other = page_new(w);
+
+	must(len - (w->frame - kve_node_free(old, w->frame)) < block);
+	check_page(w, packed, len, base, true);
+	/* this row of pages may have inner pages without children, which a tree never has */
+	must(!kvf_page_layout_verify(packed, len, &w->g) || (w->level && !kve_node_nr(old)));
+	must(w->level || !kvf_leaf_pack(old, w->frame, other, len - block));
+	free(other);
+}
+
+/* Compact: whole, shorter, zeros behind it, and made only once. */
+static void check_compact(struct world *w, const u8 *old, u8 *packed, u32 len, u32 block)
+{
+	u32 i, room, plain = (u32)KVF_ROUND_UP(w->frame - kve_node_free(old, w->frame), block);
+	u8 *other = page_new(w);
+
+	must(!w->level && len < plain);
+	must(!kvf_leaf_verify(packed, len, &w->g));
+	room = (u32)sizeof(struct kvf_page) + le32_to_cpu(((struct kvf_page *)packed)->heap);
+	for (i = room; i < len; i++)
+		must(!packed[i]);
+	must(!kvf_leaf_pack(old, w->frame, other, room - 1));
+	must(kvf_leaf_pack(old, w->frame, other, room) == room);
+	((struct kvf_page *)other)->bytes = ((struct kvf_page *)packed)->bytes;
+	must(!memcmp(other, packed, room));
+	free(other);
+	w->compact++;
+}
+
 /* Pack, check, unpack into another frame, go on with that one. */
 static void repack(struct world *w, u32 i)
 {
@@ -479,16 +525,19 @@ static void repack(struct world *w, u32 i)
 
 	while (block < 4096 && block < w->frame && rnd(w, 2))
 		block *= 2;
+	((struct kvf_page *)old)->lsn = cpu_to_le64(rnd(w, ~0u));
 	memset(packed, 0x5a, w->frame);
 	len = kve_node_pack(old, w->frame, packed, block);
 	must(len % block == 0 && len <= w->frame);
-	must(len - (w->frame - kve_node_free(old, w->frame)) < block);
-	check_page(w, packed, len, base, true);
-	/* this row of pages may have inner pages without children, which a tree never has */
-	must(!kvf_page_layout_verify(packed, len, &w->g) || (w->level && !kve_node_nr(old)));
+	if (((struct kvf_page *)packed)->flags & KVF_PAGE_COMPACT)
+		check_compact(w, old, packed, len, block);
+	else
+		check_packed(w, old, packed, len, block, base);
 	memcpy(p, packed, len);
 	kve_node_unpack(p, w->frame, len);
 	check_page(w, p, w->frame, base, false);
+	must(!kvf_page_layout_verify(p, w->frame, &w->g) || (w->level && !kve_node_nr(old)));
+	must(!((struct kvf_page *)p)->flags);
 	must(kve_node_free(p, w->frame) == kve_node_free(old, w->frame));
 	unpacked = fence(p, w->frame, false, &ulen);
 	must(!lower == !unpacked && (!lower || !key_cmp(lower, lower_len, unpacked, ulen)));
@@ -552,8 +601,9 @@ static void replace(struct world *w)
 	free(e->cell);
 	e->cell = copy_of(cell, cell_len);
 	e->cell_len = cell_len;
+	e->flags = w->cell_flags;
 	for (want = 0; want < cell_len; want++)
-		e->cell[want] ^= w->level ? 0 : 0x33;
+		e->cell[want] ^= w->level || e->flags ? 0 : 0x33;
 	kve_node_cell_set(w->page[i], w->frame, slot, e->cell, cell_len);
 }
 
@@ -637,7 +687,7 @@ static void run(struct world *w, u32 ops)
 
 START_TEST(random_operations)
 {
-	u32 seed, splits = 0, merges = 0, compactions = 0;
+	u32 seed, splits = 0, merges = 0, compactions = 0, compact = 0;
 	u8 shift = 11 + _i / SHAPES;
 	int shape = _i % SHAPES;
 
@@ -649,14 +699,25 @@ START_TEST(random_operations)
 		splits += w.splits;
 		merges += w.merges;
 		compactions += w.compactions;
+		compact += w.compact;
 		world_close(&w);
 	}
 	/* the test is worth something only if pages did fill and empty */
 	if (shift == 11 || shape == LONG)
-		ck_assert_msg(splits && merges && compactions, "%u splits, %u merges, %u compactions",
-			      splits, merges, compactions);
+		ck_assert_msg(splits && merges && compactions && compact,
+			      "%u splits, %u merges, %u compactions, %u compact leaves", splits, merges,
+			      compactions, compact);
 }
 END_TEST
+
+/* Full pages: a compact one is made into a frame in place. */
+static void repack_all(struct world *w)
+{
+	u32 i;
+
+	for (i = 0; i < w->pages; i++)
+		repack(w, i);
+}
 
 /* Ascending loads leave pages behind that are full but for what the longer prefix saves. */
 START_TEST(ascending_fill)
@@ -672,6 +733,7 @@ START_TEST(ascending_fill)
 		used += w.frame - kve_node_free(w.page[i], w.frame);
 	must(used / (w.pages - 1) >= w.frame / 100 * 90);
 	check_all(&w);
+	repack_all(&w);
 	world_close(&w);
 }
 END_TEST
@@ -711,6 +773,7 @@ START_TEST(longest_entries)
 		}
 	}
 	check_all(&w);
+	repack_all(&w);
 	world_close(&w);
 }
 END_TEST
