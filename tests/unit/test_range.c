@@ -731,10 +731,10 @@ START_TEST(cursor_is_of_the_freeze)
 	between.batch = v.kept.batch;
 	v.kept.batch = batch_and_steps;
 	ok(kv_tree_open(v.db, "between", KV_TREE_CREATE, &between.other));
-	for (i = 0; i < KEYS; i++) {
+	for (i = 0; i < 2 * KEYS; i++) {
 		char key[32];
 
-		/* All in their leaves: more pages than go out at once. */
+		/* All in their leaves: more pages than two buffers of a checkpoint have. */
 		ok(kv_put(v.db, NULL, key, key_make(key, i), bytes, 60, 0));
 	}
 	unset_range(&v, &c, 10, KEYS, 0);
