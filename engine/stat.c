@@ -164,7 +164,7 @@ int kv_stat(kv_db *db, kv_stat_info *out)
 	kvp_mutex_lock(&db->state);
 	stat_volume(db, out);
 	kvp_mutex_unlock(&db->state);
-	if (db->space.nr)
+	if (kvp_load(&db->space.nr))
 		stat_space(db, out);
 	else
 		err = stat_table(db, out);
