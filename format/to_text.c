@@ -389,6 +389,41 @@ static void page_slot(struct kvf_print *p, const u8 *page, u32 page_len, u32 i)
 	kvf_print_char(p, '\n');
 }
 
+/* Fences and entries of a compact leaf, as far as they are in bounds. */
+static void compact_entries(struct kvf_print *p, const struct kvf_page *head, u32 page_len)
+{
+	u32 i, n, at = kvf_leaf_start(head), lower_len = le16_to_cpu(head->lower_len);
+	u32 prefix_len = le16_to_cpu(head->prefix_len), heap = le32_to_cpu(head->heap);
+	const u8 *fences = (const u8 *)(head + 1);
+	struct kvf_leaf_entry e;
+
+	if (heap > page_len - sizeof(*head) || at - sizeof(*head) > heap || prefix_len > lower_len) {
+		kvf_print_str(p, "fences out of bounds\n");
+		return;
+	}
+	kvf_print_label(p, "lower");
+	print_cut(p, fences, lower_len);
+	kvf_print_char(p, '\n');
+	kvf_print_label(p, "upper");
+	print_cut(p, fences + lower_len, le16_to_cpu(head->upper_len));
+	kvf_print_char(p, '\n');
+	for (i = 0; i < le16_to_cpu(head->nr); i++, at += n) {
+		n = kvf_leaf_entry(head, at, (u32)sizeof(*head) + heap, &e);
+		if (!n) {
+			kvf_print_str(p, "entries out of bounds\n");
+			return;
+		}
+		kvf_print_str(p, "entry ");
+		kvf_print_dec(p, i);
+		kvf_print_str(p, ": ");
+		print_cut(p, fences, prefix_len);
+		print_cut(p, e.suffix, e.suffix_len);
+		kvf_print_str(p, " -> ");
+		print_cell(p, 0, e.flags, e.cell, e.cell_len);
+		kvf_print_char(p, '\n');
+	}
+}
+
 size_t kvf_page_to_text(char *buf, size_t len, const void *page, u32 page_len)
 {
 	const struct kvf_page *head = page;
@@ -401,6 +436,10 @@ size_t kvf_page_to_text(char *buf, size_t len, const void *page, u32 page_len)
 		return p->len;
 	}
 	page_header(p, head);
+	if (head->flags & KVF_PAGE_COMPACT) {
+		compact_entries(p, head, page_len);
+		return p->len;
+	}
 	page_fence(p, "lower", page, page_len, le16_to_cpu(head->lower_off),
 		   le16_to_cpu(head->lower_len));
 	page_fence(p, "upper", page, page_len, le16_to_cpu(head->upper_off),

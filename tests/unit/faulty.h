@@ -24,13 +24,19 @@ struct faulty {
 	kv_db *db;
 };
 
+/* No thread: what is read and allocated is the same each time. */
+static inline void faulty_opt(kv_options *opt)
+{
+	volume_tight(opt);
+	opt->flags |= KV_OPEN_NOTHREAD;
+}
+
 static inline void faulty_begin(struct faulty *f, int world, enum faulty_what what)
 {
 	memset(f, 0, sizeof(*f));
 	f->what = what;
-	volume_make(&f->v, world, volume_tight);
+	volume_make(&f->v, world, faulty_opt);
 	f->v.opt.log = volume_silent;
-	f->v.opt.flags |= KV_OPEN_NOTHREAD;
 }
 
 /* A cold copy of the closed volume behind a device that fails. */

@@ -261,12 +261,15 @@ START_TEST(compact_round_trip)
 	u32 i, len, other_len, end = sizeof(struct kvf_page) + COMPACT_END;
 	struct made m, plain;
 	u8 key[256], other[256], flags, other_flags;
+	char text[4096];
 	const u8 *cell;
 
 	good_compact(&m);
 	good_leaf(&plain);
 	ck_assert_uint_eq(le32_to_cpu(m.p->heap), COMPACT_END);
 	assert_finding("compact", verify(&m), 0);
+	ck_assert_uint_lt(kvf_page_to_text(text, sizeof(text), m.page, BYTES), sizeof(text));
+	ck_assert_ptr_nonnull(strstr(text, "entry 1: user:12 -> segment 9 gen 2 offset 1024"));
 	memcpy(frame, m.page, BYTES);
 	kvf_leaf_unpack(frame, tiny.frame);
 	assert_finding("frame", kvf_page_layout_verify(frame, tiny.frame, &tiny), 0);
