@@ -59,6 +59,7 @@ static void writers_go(struct kv_db *db)
 static int round_freeze(struct round *r, const struct kve_logpos *at)
 {
 	struct kv_db *db = r->db;
+	u64 oldest = kve_readers_oldest(db); /* who comes later sees this generation, or younger ones */
 	int err;
 
 	r->batch = kvp_alloc(sizeof(*r->batch), KVP_ZERO);
@@ -98,6 +99,8 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 	kvp_mutex_lock(&db->space.lock);
 	r->batch->gen = r->gen;
 	db->ckpt_frees = &r->batch->list;
+	db->space.replacing = r->pressed && oldest >= r->gen;
+	db->space.replaced_bytes = 0;
 	r->batch->list = db->space.open;
 	memset(&db->space.open, 0, sizeof(db->space.open));
 	kvp_mutex_unlock(&db->space.lock);
@@ -225,7 +228,11 @@ static void round_end(struct round *r, int err)
 	writers_stop(db);
 	kvp_rwsem_down_write(&db->tree_lock);
 	db->ckpt_gen = 0;
+	kvp_mutex_lock(&db->space.lock);
 	db->ckpt_frees = NULL;
+	db->space.replacing = false;
+	db->space.replaced_bytes = 0;
+	kvp_mutex_unlock(&db->space.lock);
 	kve_shadows_drop(db);
 	kvp_rwsem_up_write(&db->tree_lock);
 	kve_pinned_update(db);

@@ -17,7 +17,8 @@
 #define BUF_BYTES (6u << 20) /* of live records, at least a segment of them */
 /* Of those that go whatever is won: copies may take twice as many segments, if values are large. */
 #define ABOVE_VICTIMS ((KVE_GC_VICTIMS - 1) / 2)
-#define ABREAST_BYTES (2u << 20) /* of segments in lanes */
+#define ABREAST_BYTES (1u << 20) /* of segments in lanes */
+#define LOOK_SEGMENTS 1024u /* that are looked at while others wait for the space lock */
 
 void kve_gc_init(struct kv_db *db)
 {
@@ -183,25 +184,49 @@ static bool eligible(const struct kve_space *sp, const struct kve_segment *s, co
 	       kve_gc_eligible(s->kind, s->flags, s->live, s->last_lsn, v->replay_lsn);
 }
 
-/* The best of those that fit into the rest of the buffer. Space lock. */
-static u32 best(const struct kv_db *db, const struct view *v, u64 room)
+/* Space lock. */
+static u64 score(const struct kv_db *db, const struct view *v, u32 nr)
 {
-	const struct kve_space *sp = &db->space;
-	u32 i, found = KVF_NO_SEGMENT;
-	u64 most = 0, sc;
+	const struct kve_segment *s = db->space.seg + nr;
 
-	for (i = KVF_SEG_FIRST; i < sp->nr; i++) {
-		if (!eligible(sp, &sp->seg[i], v) || sp->seg[i].live > room)
-			continue;
-		/* What stands beyond the end of a volume that is to be shorter goes, whatever it costs. */
-		sc = i >= sp->ceiling ? KVE_LIVE :
-		     kve_gc_score(db->geo.segment, sp->seg[i].live, sp->seg[i].last_lsn, v->next_lsn);
-		if (sc > most) {
-			most = sc;
-			found = i;
+	if (nr >= db->space.nr || !eligible(&db->space, s, v))
+		return 0;
+	/* What stands beyond the end of a volume that is to be shorter goes, whatever it costs. */
+	return nr >= db->space.ceiling ? KVE_LIVE :
+					 kve_gc_score(db->geo.segment, s->live, s->last_lsn, v->next_lsn);
+}
+
+static void candidate_add(struct kve_gc *gc, u32 nr, u64 sc)
+{
+	u32 at;
+
+	if (gc->candidates == KVE_GC_VICTIMS && sc <= gc->candidate[KVE_GC_VICTIMS - 1].score)
+		return;
+	gc->candidates += gc->candidates < KVE_GC_VICTIMS;
+	for (at = gc->candidates - 1; at && gc->candidate[at - 1].score < sc; at--)
+		gc->candidate[at] = gc->candidate[at - 1];
+	gc->candidate[at].score = sc;
+	gc->candidate[at].nr = nr;
+}
+
+/* The best ones first. Each is looked at once, and others get the lock in between. */
+static void candidates_find(struct kv_db *db, struct kve_gc *gc, const struct view *v)
+{
+	struct kve_space *sp = &db->space;
+	u32 i = KVF_SEG_FIRST, end, nr;
+	u64 sc;
+
+	do {
+		kvp_mutex_lock(&sp->lock);
+		nr = sp->nr;
+		end = KVF_MIN(nr, i + LOOK_SEGMENTS);
+		for (; i < end; i++) {
+			sc = score(db, v, i);
+			if (sc)
+				candidate_add(gc, i, sc);
 		}
-	}
-	return found;
+		kvp_mutex_unlock(&sp->lock);
+	} while (end < nr);
 }
 
 /* Space lock. */
@@ -212,17 +237,18 @@ static void victim_add(struct kv_db *db, struct kve_gc *gc, u32 nr)
 	gc->above |= nr >= db->space.ceiling;
 }
 
-/* Live bytes of the victims chosen. */
+/* Those that fit into the buffer one after the other. Live bytes of them. */
 static u64 victims_choose(struct kv_db *db, struct kve_gc *gc, const struct view *v)
 {
 	u64 live = 0;
-	u32 nr;
+	u32 i, nr;
 
+	candidates_find(db, gc, v);
 	kvp_mutex_lock(&db->space.lock);
-	while (gc->victims < (gc->above ? ABOVE_VICTIMS : KVE_GC_VICTIMS)) {
-		nr = best(db, v, gc->memory.room - live);
-		if (nr == KVF_NO_SEGMENT)
-			break;
+	for (i = 0; i < gc->candidates && gc->victims < (gc->above ? ABOVE_VICTIMS : KVE_GC_VICTIMS); i++) {
+		nr = gc->candidate[i].nr;
+		if (!score(db, v, nr) || db->space.seg[nr].live > gc->memory.room - live)
+			continue;
 		live += db->space.seg[nr].live;
 		victim_add(db, gc, nr);
 	}
@@ -236,17 +262,18 @@ static u64 victims_choose(struct kv_db *db, struct kve_gc *gc, const struct view
  */
 static bool victim_partial(struct kv_db *db, struct kve_gc *gc, const struct view *v, u64 live)
 {
-	u32 nr = KVF_NO_SEGMENT;
+	u32 i = 0;
 
+	if (!gc->victims || gc->victims == KVE_GC_VICTIMS || live + db->geo.segment / 8 >= gc->memory.room)
+		return false;
 	kvp_mutex_lock(&db->space.lock);
-	if (gc->victims && gc->victims < KVE_GC_VICTIMS && live + db->geo.segment / 8 < gc->memory.room)
-		nr = best(db, v, KVE_LIVE);
-	if (nr != KVF_NO_SEGMENT && db->space.seg[nr].live + db->geo.segment / 8 > db->geo.record_max)
-		nr = KVF_NO_SEGMENT;
-	if (nr != KVF_NO_SEGMENT)
-		victim_add(db, gc, nr);
+	while (i < gc->candidates && !score(db, v, gc->candidate[i].nr))
+		i++;
+	gc->partial = i < gc->candidates && db->space.seg[gc->candidate[i].nr].live + db->geo.segment / 8 <=
+						    db->geo.record_max;
+	if (gc->partial)
+		victim_add(db, gc, gc->candidate[i].nr);
 	kvp_mutex_unlock(&db->space.lock);
-	gc->partial = nr != KVF_NO_SEGMENT;
 	return gc->partial;
 }
 

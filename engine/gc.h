@@ -49,11 +49,18 @@ struct kve_gc_lane {
 	bool under_way;
 };
 
+struct kve_gc_candidate {
+	u64 score; /* gc_score.h */
+	u32 nr;
+};
+
 enum kve_gc_phase { KVE_GC_IDLE, KVE_GC_READ, KVE_GC_WRITE, KVE_GC_SWAP };
 
 /* GC lock. */
 struct kve_gc {
 	enum kve_gc_phase phase;
+	struct kve_gc_candidate candidate[KVE_GC_VICTIMS]; /* the best first */
+	u32 candidates;
 	u32 victim[KVE_GC_VICTIMS];
 	u32 victims, asked, read; /* of them on their way to be read, read */
 	struct kve_gc_memory memory;

@@ -25,11 +25,14 @@ struct lines {
 	u32 waits; /* most of a writer */
 };
 
-/* Bytes of TREE segments that the next checkpoint will take. pages: of the newest state. Space lock. */
+/*
+ * Bytes of TREE segments that the next checkpoint will take. While one is under way old and new pages stand
+ * side by side, but the old ones will be free by then. pages: of the newest state. Space lock.
+ */
 static u64 checkpoint_grows(const struct kv_db *db, u64 pages)
 {
 	u64 needs = KVF_MIN((u64)kvp_load(&db->cache.dirty) * db->geo.frame, pages);
-	u64 room = (u64)db->space.tree_nr * db->geo.segment;
+	u64 room = (u64)db->space.tree_nr * db->geo.segment + db->space.replaced_bytes;
 
 	return needs - KVF_MIN(needs, room - KVF_MIN(room, db->space.tree_bytes));
 }
@@ -60,12 +63,12 @@ static void lines_take(struct kv_db *db, struct lines *l, bool writing)
 	live = alive - alive / 16 + (in_leaves ? pages - pages / 4 : pages / 2);
 	/* What snapshots hold is not there to be freed. */
 	live += sp->pinned_bytes + sp->held_bytes;
-	l->target = live + live * 9 / 50 + (32u << 20) + twice;
+	l->target = live + live * 21 / 100 + (38u << 20) + twice;
 	l->limit = live + live * 27 / 100 + (50u << 20) + twice;
 	/* Elsewhere there is no such room in the promise. */
 	if (!in_leaves)
 		l->limit -= KVF_MIN(checkpoint_grows(db, pages), l->limit - l->target);
-	l->soft = l->target + (l->limit - l->target) / 2;
+	l->soft = l->target + (l->limit - l->target) * 3 / 4;
 	kvp_mutex_unlock(&sp->lock);
 }
 
@@ -189,7 +192,7 @@ static bool begin(struct kv_db *db, u64 spared)
 		return false;
 	}
 	reclaim = reclaim_bytes(db);
-	quantum = KVF_MAX((l.limit - l.target) / 2, 2ull * db->geo.segment);
+	quantum = KVF_MAX((l.limit - l.target) * 2 / 5, 2ull * db->geo.segment);
 	/* The last deletes of a tree bring segments back one by one: more of them at once. */
 	if (spared)
 		quantum = KVF_MAX(quantum, KVF_MIN((l.used - l.due) / 4, SPARED_MAX));

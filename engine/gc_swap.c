@@ -2,10 +2,14 @@
 /*
  * gc_swap.c - leaves get the refs of the copies, if they still hold those of the originals.
  *
- * Leaves are brought in and pinned while nothing is held. Then the writer lock is closed for a few of them:
- * a ref that is still the old one is overwritten in place, by the same shadows, marks and versions as any
- * change. That is not logged: a crash before the next checkpoint leaves the old ref, and its segment is not
- * used again before that checkpoint is durable. Key, value and LSN stay the same.
+ * Leaves are brought in and pinned while nothing is held. Then a ref that is still the old one is
+ * overwritten in place, by the same shadows, marks and versions as any change: beside others, under the lock
+ * of its leaf, as single changes are made (txn_single.c); what cannot be done so, with the gate closed. That
+ * is not logged: a crash before the next checkpoint leaves the old ref, and its segment is not used again
+ * before that checkpoint is durable. Key, value and LSN stay the same.
+ *
+ * The gate is closed for the first swaps of a generation, and seldom otherwise: whoever finds it closed
+ * sleeps, and finds it closed again when it is closed for one step after the other.
  */
 #include "gc.h"
 
@@ -138,28 +142,123 @@ static int prepare(struct kv_db *db, struct kve_gc_swaps *st)
 	return err;
 }
 
+/* The leaf is prepared, and nobody else changes it. */
+static void cell_swap(struct kv_db *db, const struct kve_gc_record *r, struct kve_frame *leaf, u32 slot)
+{
+	u8 cell[CELL_MAX];
+	u32 len;
+
+	if (!cell_make(r, leaf->page, db->geo.frame, slot, cell, &len))
+		return;
+	kve_change_begin(leaf);
+	kve_cell_moved(r->tree, leaf->page, slot);
+	kve_node_cell_set(leaf->page, db->geo.frame, slot, cell, len);
+	kve_change_end(leaf);
+	kve_value_live(db, &r->new);
+}
+
+/* ---- with the gate closed ------------------------------------------------------------------------ */
+
 /* Tree lock exclusive. */
 static void apply(struct kv_db *db, struct kve_gc_swaps *st)
 {
-	u8 cell[CELL_MAX];
-	u32 i, len;
+	u32 i;
 
 	for (i = 0; i < st->nr; i++) {
 		struct kve_gc_record *r = kve_gc_nth(st->gc, st->first + i);
-		struct kve_frame *leaf = st->leaf[i];
 
-		if (!leaf || !cell_make(r, leaf->page, db->geo.frame, st->slot[i], cell, &len))
+		if (!st->leaf[i])
 			continue;
 		r->tree->head.gen = db->open_gen;
-		kve_change_begin(leaf);
-		kve_cell_moved(r->tree, leaf->page, st->slot[i]);
-		kve_node_cell_set(leaf->page, db->geo.frame, st->slot[i], cell, len);
-		kve_leaf_changed(db, leaf, 0);
-		kve_change_end(leaf);
-		kve_value_live(db, &r->new);
+		kve_leaf_changed(db, st->leaf[i], 0);
+		cell_swap(db, r, st->leaf[i], st->slot[i]);
 		db->changed = true;
 		db->changed_gen = db->open_gen;
 	}
+}
+
+static int swap_alone(struct kv_db *db, struct kve_gc_swaps *st)
+{
+	int err;
+
+	kvp_gate_close(&db->writer);
+	err = kvp_load(&db->degraded) ? -KVE_degraded : kve_super_mark(db);
+	if (!err)
+		err = prepare(db, st);
+	if (!err)
+		err = kve_dead_promise(db, st->nr);
+	if (!err) {
+		kvp_rwsem_down_write(&db->tree_lock);
+		apply(db, st);
+		kvp_rwsem_up_write(&db->tree_lock);
+		kve_dead_done(db, st->nr);
+	}
+	kvp_gate_open(&db->writer);
+	return err;
+}
+
+/* ---- beside others -------------------------------------------------------------------------------- */
+
+/*
+ * Records from i on, of the same leaf, which is neither split nor merged while the gate is shared. What is
+ * done is pinned no more.
+ */
+static void leaf_swap(struct kv_db *db, struct kve_gc_swaps *st, u32 i, u32 end)
+{
+	struct kve_frame *leaf = st->leaf[i];
+	struct kve_gc_record *r;
+	int err = 0;
+
+	if (!KVP_BUG("gc-swap-unlocked"))
+		kve_leaf_lock(leaf);
+	for (; i < end; i++) {
+		r = kve_gc_nth(st->gc, st->first + i);
+		if (!covers(st->gc, r, leaf))
+			continue;
+		if (!kvp_load(&r->tree->dropped) &&
+		    slot_find(st->gc, r, leaf->page, db->geo.frame, &st->slot[i])) {
+			if (leaf->ready != db->open_gen && !KVP_BUG("gc-swap-not-first"))
+				err = kve_leaf_first(db, leaf);
+			if (err)
+				break;
+			cell_swap(db, r, leaf, st->slot[i]);
+		}
+		st->leaf[i] = NULL;
+		kve_frame_unpin(leaf);
+	}
+	if (!KVP_BUG("gc-swap-unlocked"))
+		kve_leaf_unlock(leaf);
+}
+
+/* What is left has its leaf still. */
+static int swap_beside(struct kv_db *db, struct kve_gc_swaps *st)
+{
+	u32 i, end;
+	int err;
+
+	if (kvp_load(&db->pinned))
+		kve_cache_room(db, LEAVES);
+	kvp_gate_enter(&db->writer);
+	err = kve_dead_promise(db, st->nr);
+	for (i = 0; i < st->nr && !err; i = end) {
+		for (end = i + 1; end < st->nr && st->leaf[end] == st->leaf[i]; end++)
+			;
+		if (st->leaf[i] && !kvp_load(&db->degraded) && kve_first_allowed(db, st->leaf[i]->tree))
+			leaf_swap(db, st, i, end);
+	}
+	if (!err)
+		kve_dead_done(db, st->nr);
+	kvp_gate_leave(&db->writer);
+	return err;
+}
+
+static bool left(const struct kve_gc_swaps *st)
+{
+	u32 i;
+
+	for (i = 0; i < st->nr && !st->leaf[i]; i++)
+		;
+	return i < st->nr;
 }
 
 int kve_gc_swap(struct kv_db *db, struct kve_gc *gc)
@@ -171,21 +270,10 @@ int kve_gc_swap(struct kv_db *db, struct kve_gc *gc)
 	st->first = gc->swapped;
 	st->nr = 0;
 	err = leaves_pin(st);
-	if (!err) {
-		kvp_gate_close(&db->writer);
-		err = kvp_load(&db->degraded) ? -KVE_degraded : kve_super_mark(db);
-		if (!err)
-			err = prepare(db, st);
-		if (!err)
-			err = kve_dead_promise(db, st->nr);
-		if (!err) {
-			kvp_rwsem_down_write(&db->tree_lock);
-			apply(db, st);
-			kvp_rwsem_up_write(&db->tree_lock);
-			kve_dead_done(db, st->nr);
-		}
-		kvp_gate_open(&db->writer);
-	}
+	if (!err)
+		err = swap_beside(db, st);
+	if (!err && left(st))
+		err = swap_alone(db, st);
 	leaves_unpin(st);
 	if (!err)
 		gc->swapped += st->nr;

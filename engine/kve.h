@@ -224,6 +224,8 @@ struct kve_space {
 	struct kve_free_batch *batches; /* oldest first */
 	u64 pending_bytes, freed_total;
 	u64 live_bytes, tree_bytes;
+	bool replacing;	     /* a checkpoint is under way, and what it frees is free at its end */
+	u64 replaced_bytes;  /* of pages: what it has freed by now */
 	u64 doomed_bytes; /* atomic: of large values deleted since opening, whose chunks are still there */
 	/* deadlist.c; what is not in use before there are snapshots */
 	struct kve_sight *sight; /* of the snapshots, oldest first; changed with the checkpoint lock */

@@ -224,6 +224,12 @@ void kve_leaf_changed(struct kv_db *db, struct kve_frame *f, u64 lsn);
 int kve_head_prepare(struct kv_db *db, struct kv_tree *t);
 int kve_frame_prepare(struct kv_db *db, struct kve_frame *f);
 /*
+ * May leaves be made ready? What a generation needs once, its first transaction has seen to: the mark in the
+ * superblock, the heads of the trees that it changes, that there is something to checkpoint. With the gate
+ * shared none of this changes.
+ */
+bool kve_first_allowed(const struct kv_db *db, const struct kv_tree *t);
+/*
  * The same of a leaf beside others, and all its marks: from here on it is ready. -KVE_restart: no memory to
  * be had at once. Gate shared, leaf's lock; something in the tree has been changed in this generation.
  */

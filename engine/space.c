@@ -539,11 +539,14 @@ int kve_free_page(struct kv_db *db, struct kve_batch_items *list, const struct k
 		return 0;
 	}
 	err = kve_items_reserve(list, 2);
-	for (i = 0; !err && i < 2; i++)
-		if (block[i])
-			item_add(db, list, kve_block_segment(db, block[i]),
-				 (u32)(block[i] & (db->geo.seg_blocks - 1)), blocks,
-				 le64_to_cpu(ref->birth));
+	for (i = 0; !err && i < 2; i++) {
+		if (!block[i])
+			continue;
+		item_add(db, list, kve_block_segment(db, block[i]),
+			 (u32)(block[i] & (db->geo.seg_blocks - 1)), blocks, le64_to_cpu(ref->birth));
+		if (db->space.replacing && list == db->ckpt_frees)
+			db->space.replaced_bytes += (u64)blocks << db->geo.block_shift;
+	}
 	kvp_mutex_unlock(&db->space.lock);
 	return err;
 }

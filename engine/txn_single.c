@@ -18,12 +18,7 @@
 #define TRIES 8u
 #define BYTES_MAX 4096u /* longer values would keep the log from others for too long */
 
-/*
- * May leaves be made ready? What a generation needs once, its first transaction has seen to: the mark in the
- * superblock, the heads of the trees that it changes, that there is something to checkpoint. With the gate
- * shared none of this changes.
- */
-static bool first_allowed(const struct kv_db *db, const struct kv_tree *t)
+bool kve_first_allowed(const struct kv_db *db, const struct kv_tree *t)
 {
 	return db->marked && db->changed && db->changed_gen == db->open_gen && t->head.gen == db->open_gen;
 }
@@ -171,7 +166,7 @@ int kve_commit_single(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_
 	kvp_gate_enter(&db->writer);
 	err = -KVE_restart;
 	if (!kvp_load(&db->degraded) && !op->tree->dropped)
-		err = leaf_take(db, op, credits && first_allowed(db, op->tree), &leaf);
+		err = leaf_take(db, op, credits && kve_first_allowed(db, op->tree), &leaf);
 	if (!err) {
 		err = change(db, op, flags, kill_safe, leaf);
 		kve_leaf_unlock(leaf);

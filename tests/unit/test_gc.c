@@ -457,6 +457,73 @@ START_TEST(beside_readers_and_writers)
 }
 END_TEST
 
+static void *swapper(void *arg)
+{
+	struct kv_db *db = arg;
+	bool more = true;
+	int err = 0;
+
+	kvp_mutex_lock(&db->gc_lock);
+	while (!err && db->gc)
+		err = kve_gc_log_step(db, 0, &more);
+	kvp_mutex_unlock(&db->gc_lock);
+	return err ? arg : NULL;
+}
+
+/* A round up to its first swap. */
+static void round_to_swap(struct kv_db *db)
+{
+	bool more = true;
+
+	kvp_mutex_lock(&db->gc_lock);
+	do
+		ok(-kve_gc_log_step(db, 0, &more));
+	while (more && db->gc->phase != KVE_GC_SWAP);
+	must(more);
+	kvp_mutex_unlock(&db->gc_lock);
+}
+
+/* Refs are exchanged while the gate is shared, by whoever has the leaf's lock. */
+START_TEST(swaps_wait_for_the_leaf)
+{
+	struct timespec nap = { .tv_nsec = 50000000 };
+	struct content c = { .rnd = 21 };
+	const struct kvf_record *r;
+	struct kve_frame *leaf;
+	struct volume v;
+	pthread_t thread;
+	uint8_t *before;
+	void *failed;
+
+	volume_make(&v, _i, no_thread);
+	churn(&v, &c, KEYS);
+	ok(kv_checkpoint(v.db));
+	/* What a generation needs once is seen to by its first change. */
+	set(&v, &c, 0);
+	round_to_swap(v.db);
+	r = (const struct kvf_record *)(v.db->gc->memory.buf + kve_gc_nth(v.db->gc, 0)->at);
+	ok(-kve_tree_leaf(kve_tree_by_id(v.db, KVF_TREE_USER), kvf_record_key(r), le16_to_cpu(r->key_len),
+			  &leaf));
+	before = malloc(v.db->geo.frame);
+	must(before);
+	memcpy(before, leaf->page, v.db->geo.frame);
+	kve_leaf_lock(leaf);
+	must(!pthread_create(&thread, NULL, swapper, v.db));
+	nanosleep(&nap, NULL);
+	must(!memcmp(before, leaf->page, v.db->geo.frame));
+	kve_leaf_unlock(leaf);
+	must(!pthread_join(thread, &failed) && !failed);
+	must(memcmp(before, leaf->page, v.db->geo.frame));
+	kve_frame_unpin(leaf);
+	free(before);
+	ok(kv_checkpoint(v.db));
+	verify(&v, &c);
+	volume_crash(&v);
+	verify(&v, &c);
+	judged_end(&v);
+}
+END_TEST
+
 /* Of what is kept, and of the image. */
 static uint64_t limit_of(uint64_t live)
 {
@@ -591,6 +658,7 @@ int main(void)
 	tcase_add_loop_test(t, quiet_volume_gives_back, SUITE_THREADS_ONLY, SUITE_THREADS_ONLY ? 2 : 3);
 	if (!SUITE_THREADS_ONLY) {
 		tcase_add_test(t, closed_volume_gives_back);
+		tcase_add_loop_test(t, swaps_wait_for_the_leaf, MEM_DEFAULT, FILE_DEFAULT);
 		tcase_add_test(t, a_reader_stops_nobody);
 		tcase_add_loop_test(t, half_dead_segments_come_back, 0, worlds());
 		tcase_add_loop_test(t, any_order_of_steps, 0, worlds());

@@ -12,6 +12,7 @@
 #include "tests/unit/volume.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <time.h>
 
 #define GROUPS 12u
@@ -587,6 +588,9 @@ static void replacer(struct world *w, unsigned int id)
 	uint32_t n;
 
 	must(value);
+	/* All of it takes less than a thread may need to begin. */
+	while (!__atomic_load_n(&w->reads, __ATOMIC_RELAXED))
+		sched_yield();
 	for (n = 1; n <= REPLACED; n++) {
 		len = large_of(w, n * 2 + id);
 		pattern(value, len, n * 2 + id);
