@@ -17,11 +17,35 @@
 
 /* ---- numbers: unsigned LEB128, in the shortest form --------------------------------------------- */
 
+#define TOPS 0x8080808080808080ull /* bit 7 of each byte: another one follows */
+
+/* Groups of 7 bits, one for each byte, side by side: v below 2^56. And back. */
+static u64 groups_spread(u64 v)
+{
+	v = (v & 0x000000000fffffffull) | (v & 0x00fffffff0000000ull) << 4;
+	v = (v & 0x00003fff00003fffull) | (v & 0x0fffc0000fffc000ull) << 2;
+	return (v & 0x007f007f007f007full) | (v & 0x3f803f803f803f80ull) << 1;
+}
+
+static u64 groups_gather(u64 v)
+{
+	v = (v & 0x007f007f007f007full) | (v & 0x7f007f007f007f00ull) >> 1;
+	v = (v & 0x00003fff00003fffull) | (v & 0x3fff00003fff0000ull) >> 2;
+	return (v & 0x000000000fffffffull) | (v & 0x0fffffff00000000ull) >> 4;
+}
+
+/* Writes VARINT_MAX bytes at most, eight at least. */
 static u32 varint_put(u8 *to, u64 v)
 {
-	u32 n = 0;
+	u32 n = 1 + (63 - (u32)__builtin_clzll(v | 1)) / 7;
+	__le64 x;
 
-	for (; v > 0x7f; v >>= 7)
+	if (n <= sizeof(x)) {
+		x = cpu_to_le64(groups_spread(v) | (TOPS & ((1ull << 8 * (n - 1)) - 1)));
+		memcpy(to, &x, sizeof(x));
+		return n;
+	}
+	for (n = 0; v > 0x7f; v >>= 7)
 		to[n++] = (u8)(v | 0x80);
 	to[n++] = (u8)v;
 	return n;
@@ -52,22 +76,27 @@ static u64 long_get(struct reader *r, u64 most)
 	return 0;
 }
 
-/* most: 0xffff at least, so that what has one byte or two needs no look at it; that is most of them. */
 static inline u64 varint_get(struct reader *r, u64 most)
 {
-	const u8 *at = r->at;
+	__le64 x;
+	u64 v, top;
+	u32 n;
 
-	if (r->end - at >= 2) {
-		if (at[0] < 0x80) {
-			r->at++;
-			return at[0];
-		}
-		if (at[1] && at[1] < 0x80) {
-			r->at += 2;
-			return (u32)(at[0] & 0x7f) | (u32)at[1] << 7;
-		}
-	}
-	return long_get(r, most);
+	if (r->end - r->at < (s64)sizeof(x))
+		return long_get(r, most);
+	memcpy(&x, r->at, sizeof(x));
+	v = le64_to_cpu(x);
+	top = ~v & TOPS;
+	if (!top)
+		return long_get(r, most);
+	/* Up to the first byte that none follows, which is zero only if it is alone. */
+	n = (u32)__builtin_ctzll(top) / 8;
+	v &= (top ^ (top - 1));
+	r->at += n + 1;
+	r->bad |= n && !(v >> 8 * n);
+	v = groups_gather(v & ~TOPS);
+	r->bad |= v > most;
+	return r->bad ? 0 : v;
 }
 
 static const u8 *bytes_get(struct reader *r, u32 n)
@@ -157,29 +186,31 @@ u32 kvf_leaf_entry(const void *page, u32 at, u32 end, struct kvf_leaf_entry *e)
 
 /* ---- pack ------------------------------------------------------------------------------------- */
 
-/* Slot i of the frame; 0: no room, or it would be longer than its item. */
+/*
+ * Slot i of the frame; 0: no room, or it would be longer than its item. The most that it may take exceeds
+ * what it takes by less than KVF_LEAF_SLACK.
+ */
 static u32 entry_put(u8 *to, u32 room, const void *page, u32 frame, u32 i)
 {
-	u32 suffix_len = le16_to_cpu(kvf_page_slots(page)[i].suffix_len), cell_len, n, bytes;
-	u8 head[2 * VARINT_MAX], ref[REF_MAX], flags;
+	u32 suffix_len = le16_to_cpu(kvf_page_slots(page)[i].suffix_len), cell_len, n;
+	u8 flags;
 	const u8 *cell = kvf_page_cell(page, frame, i, &cell_len, &flags);
-	u32 most = KVF_MIN(room, item_bytes(suffix_len, cell_len));
+	bool ref = is_ref(flags);
 
-	n = varint_put(head, suffix_len << FLAG_BITS | flags);
-	if (is_ref(flags)) {
-		bytes = ref_put(ref, cell, le64_to_cpu(((const struct kvf_page *)page)->lsn));
-		cell = ref;
-	} else {
-		bytes = cell_len;
-		n += varint_put(head + n, cell_len);
-	}
-	if (n + suffix_len + bytes > most)
+	KVP_BUILD_BUG_ON(2 * VARINT_MAX + REF_MAX > KVF_LEAF_SLACK + 11);
+	if (2 * VARINT_MAX + suffix_len + (ref ? REF_MAX : cell_len) > room + KVF_LEAF_SLACK)
 		return 0;
-	memcpy(to, head, n);
+	n = varint_put(to, suffix_len << FLAG_BITS | flags);
+	if (!ref)
+		n += varint_put(to + n, cell_len);
 	memcpy(to + n, kvf_page_item(page, frame, i) + 1, suffix_len);
-	if (bytes)
-		memcpy(to + n + suffix_len, cell, bytes);
-	return n + suffix_len + bytes;
+	n += suffix_len;
+	if (ref)
+		n += ref_put(to + n, cell, le64_to_cpu(((const struct kvf_page *)page)->lsn));
+	else if (cell_len)
+		memcpy(to + n, cell, cell_len);
+	n += ref ? 0 : cell_len;
+	return n > KVF_MIN(room, item_bytes(suffix_len, cell_len)) ? 0 : n;
 }
 
 u32 kvf_leaf_pack(const void *page, u32 frame, void *dst, u32 room)
