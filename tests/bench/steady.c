@@ -35,6 +35,7 @@
 #define MAX_SECONDS 20.0
 #define SETTLE_SECONDS 5.0 /* at 70 % */
 #define TICK_NS 250000u
+#define PAUSES 16u /* between looks at the clock: what waits leaves the core to others, if they share it */
 #define LATE_NS 200000u /* a probe, or an operation, that is worth a note */
 #define CATCH_UP 3 /* at 70 % of the rate a backlog takes 0.7 / 0.3 of its time to go */
 #define NOTES_MAX (1u << 20)
@@ -190,11 +191,13 @@ static void steady(struct work *w, double rate, double seconds, struct bench_his
 {
 	uint64_t begin = bench_now_ns(), due, now, i, nr = (uint64_t)(rate * seconds);
 	enum kind kind;
+	uint32_t k;
 
 	for (i = 0; i < nr; i++) {
 		due = begin + (uint64_t)((double)i * 1e9 / rate);
 		while (bench_now_ns() < due)
-			__builtin_ia32_pause();
+			for (k = 0; k < PAUSES; k++)
+				__builtin_ia32_pause();
 		kind = any(w);
 		now = bench_now_ns();
 		bench_hist_add(&h[kind], now - due);
