@@ -187,12 +187,11 @@ struct kvf_leaf_entry {
 u32 kvf_leaf_start(const struct kvf_page *p);
 /* The entry at byte offset at, up to end. Its bytes; 0: there is none. Any bytes may stand there. */
 u32 kvf_leaf_entry(const void *page, u32 at, u32 end, struct kvf_leaf_entry *e);
-#define KVF_LEAF_SLACK 80u
+#define KVF_LEAF_SLACK 80u /* bytes; less than any block */
 /*
  * The leaf in a frame as a compact one in dst, of at most room bytes; KVF_LEAF_SLACK bytes behind them are
- * scratch. Its bytes, without the zeros up to
- * whole blocks; 0: it needs more, or an entry would get longer than it is. Addresses, generation, bytes
- * and sums are the caller's.
+ * scratch. Its bytes, without the zeros up to whole blocks; 0: it needs more, or an entry would get longer
+ * than it is. Addresses, generation, bytes and sums are the caller's.
  */
 u32 kvf_leaf_pack(const void *page, u32 frame, void *dst, u32 room);
 /* The reverse of a verified compact leaf, in place, in a buffer of frame bytes; but for hints and bytes. */

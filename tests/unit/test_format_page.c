@@ -271,6 +271,15 @@ START_TEST(compact_round_trip)
 	ck_assert_uint_lt(kvf_page_to_text(text, sizeof(text), m.page, BYTES), sizeof(text));
 	ck_assert_ptr_nonnull(strstr(text, "entry 1: user:12 -> segment 9 gen 2 offset 1024"));
 	memcpy(frame, m.page, BYTES);
+	/* damaged ones are printed as far as they go */
+	m.p->heap = cpu_to_le32(~0u);
+	kvf_page_to_text(text, sizeof(text), m.page, BYTES);
+	ck_assert_ptr_nonnull(strstr(text, "fences out of bounds"));
+	m.p->heap = cpu_to_le32(COMPACT_END - 1);
+	kvf_page_to_text(text, sizeof(text), m.page, BYTES);
+	ck_assert_ptr_nonnull(strstr(text, "entry 1: user:12"));
+	ck_assert_ptr_nonnull(strstr(text, "entries out of bounds"));
+	memcpy(m.page, frame, BYTES);
 	kvf_leaf_unpack(frame, tiny.frame);
 	assert_finding("frame", kvf_page_layout_verify(frame, tiny.frame, &tiny), 0);
 	for (i = 0; i < 4; i++) {
