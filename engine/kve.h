@@ -100,7 +100,7 @@ struct kv_tree {
 	struct kv_db *db;
 	struct kv_tree *next;
 	u64 range_lsn; /* atomic: the highest of pending range deletes, 0: there is none */
-	struct kve_range *ranges; /* pending range deletes: range.h */
+	struct kve_range *ranges; /* pending range deletes: range.h; whether there are any is atomic */
 	u32 id;
 	bool system;  /* changed by checkpoints alone, never frozen */
 	bool twin;    /* leaves are stored twice, too */

@@ -193,7 +193,7 @@ void kve_range_apply(struct kv_tree *t, struct kve_range *r, u64 lsn)
 		if (!old->done_gen && contains(r, old))
 			old->done_gen = t->db->open_gen;
 	r->next = t->ranges;
-	t->ranges = r;
+	kvp_store(&t->ranges, r);
 	lsn_renew(t);
 	kve_doom(t->db, 0);
 }
@@ -255,7 +255,7 @@ void kve_ranges_drop(struct kv_tree *t, bool (*pinned)(struct kv_db *db, u64 fro
 			link = &r->next;
 			continue;
 		}
-		*link = r->next;
+		kvp_store(link, r->next);
 		kvp_free(r);
 	}
 }
