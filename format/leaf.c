@@ -17,38 +17,31 @@
 
 /* ---- numbers: unsigned LEB128, in the shortest form --------------------------------------------- */
 
-#define TOPS 0x8080808080808080ull /* bit 7 of each byte: another one follows */
-
-/* Groups of 7 bits, one for each byte, side by side: v below 2^56. And back. */
-static u64 groups_spread(u64 v)
+static u32 long_put(u8 *to, u64 v)
 {
-	v = (v & 0x000000000fffffffull) | (v & 0x00fffffff0000000ull) << 4;
-	v = (v & 0x00003fff00003fffull) | (v & 0x0fffc0000fffc000ull) << 2;
-	return (v & 0x007f007f007f007full) | (v & 0x3f803f803f803f80ull) << 1;
-}
+	u32 n = 0;
 
-static u64 groups_gather(u64 v)
-{
-	v = (v & 0x007f007f007f007full) | (v & 0x7f007f007f007f00ull) >> 1;
-	v = (v & 0x00003fff00003fffull) | (v & 0x3fff00003fff0000ull) >> 2;
-	return (v & 0x000000000fffffffull) | (v & 0x0fffffff00000000ull) >> 4;
-}
-
-/* Writes VARINT_MAX bytes at most, eight at least. */
-static u32 varint_put(u8 *to, u64 v)
-{
-	u32 n = 1 + (63 - (u32)__builtin_clzll(v | 1)) / 7;
-	__le64 x;
-
-	if (n <= sizeof(x)) {
-		x = cpu_to_le64(groups_spread(v) | (TOPS & ((1ull << 8 * (n - 1)) - 1)));
-		memcpy(to, &x, sizeof(x));
-		return n;
-	}
-	for (n = 0; v > 0x7f; v >>= 7)
+	for (; v > 0x7f; v >>= 7)
 		to[n++] = (u8)(v | 0x80);
 	to[n++] = (u8)v;
 	return n;
+}
+
+/* Writes VARINT_MAX bytes at most, four at least. */
+static inline u32 varint_put(u8 *to, u64 v)
+{
+	__le32 x;
+
+	if (v < 0x80) {
+		*to = (u8)v;
+		return 1;
+	}
+	if (v >= 0x200000)
+		return long_put(to, v);
+	x = cpu_to_le32((u32)((v & 0x7f) | (v & 0x3f80) << 1 | (v & 0x1fc000) << 2) |
+			(v < 0x4000 ? 0x80 : 0x8080));
+	memcpy(to, &x, sizeof(x));
+	return v < 0x4000 ? 2 : 3;
 }
 
 /* What stands in [at, end); bad: it was not there, not in the shortest form, or above most. */
@@ -76,27 +69,35 @@ static u64 long_get(struct reader *r, u64 most)
 	return 0;
 }
 
+/* Up to three bytes without a loop, and each place has branches of its own: its numbers are alike. */
 static inline u64 varint_get(struct reader *r, u64 most)
 {
-	__le64 x;
-	u64 v, top;
-	u32 n;
+	__le32 x;
+	u32 v;
 
-	if (r->end - r->at < (s64)sizeof(x))
+	if (kvp_unlikely(r->end - r->at < (s64)sizeof(x)))
 		return long_get(r, most);
 	memcpy(&x, r->at, sizeof(x));
-	v = le64_to_cpu(x);
-	top = ~v & TOPS;
-	if (!top)
-		return long_get(r, most);
-	/* Up to the first byte that none follows, which is zero only if it is alone. */
-	n = (u32)__builtin_ctzll(top) / 8;
-	v &= (top ^ (top - 1));
-	r->at += n + 1;
-	r->bad |= n && !(v >> 8 * n);
-	v = groups_gather(v & ~TOPS);
-	r->bad |= v > most;
-	return r->bad ? 0 : v;
+	v = le32_to_cpu(x);
+	if (!(v & 0x80)) {
+		r->at++;
+		v &= 0x7f;
+		r->bad |= v > most;
+		return v;
+	}
+	if (!(v & 0x8000)) {
+		r->at += 2;
+		v = (v & 0x7f) | (v >> 1 & 0x3f80);
+		r->bad |= v < 0x80 || v > most;
+		return v;
+	}
+	if (!(v & 0x800000)) {
+		r->at += 3;
+		v = (v & 0x7f) | (v >> 1 & 0x3f80) | (v >> 2 & 0x1fc000);
+		r->bad |= v < 0x4000 || v > most;
+		return v;
+	}
+	return long_get(r, most);
 }
 
 static const u8 *bytes_get(struct reader *r, u32 n)
@@ -193,17 +194,18 @@ u32 kvf_leaf_entry(const void *page, u32 at, u32 end, struct kvf_leaf_entry *e)
 static u32 entry_put(u8 *to, u32 room, const void *page, u32 frame, u32 i)
 {
 	u32 suffix_len = le16_to_cpu(kvf_page_slots(page)[i].suffix_len), cell_len, n;
-	u8 flags;
-	const u8 *cell = kvf_page_cell(page, frame, i, &cell_len, &flags);
-	bool ref = is_ref(flags);
+	const struct kvf_item *it = kvf_page_item(page, frame, i);
+	const u8 *suffix = (const u8 *)(it + 1), *cell = suffix + suffix_len;
+	bool ref = is_ref(it->flags);
 
 	KVP_BUILD_BUG_ON(2 * VARINT_MAX + REF_MAX > KVF_LEAF_SLACK + 11);
+	cell_len = le16_to_cpu(it->cell_len);
 	if (2 * VARINT_MAX + suffix_len + (ref ? REF_MAX : cell_len) > room + KVF_LEAF_SLACK)
 		return 0;
-	n = varint_put(to, suffix_len << FLAG_BITS | flags);
+	n = varint_put(to, suffix_len << FLAG_BITS | it->flags);
 	if (!ref)
 		n += varint_put(to + n, cell_len);
-	memcpy(to + n, kvf_page_item(page, frame, i) + 1, suffix_len);
+	memcpy(to + n, suffix, suffix_len);
 	n += suffix_len;
 	if (ref)
 		n += ref_put(to + n, cell, le64_to_cpu(((const struct kvf_page *)page)->lsn));
