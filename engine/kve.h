@@ -247,6 +247,19 @@ struct kve_logpos {
 	u32 segment, gen, offset, incarnation;
 };
 
+/* The end of the segment before the head, on its way home. Flush lock; to change (A) the append lock, too. */
+struct kve_log_ending {
+	bool under_way;	  /* (A) */
+	bool failed;	  /* it will never be at home */
+	u32 segment, gen; /* (A) */
+	u32 from;	  /* (A) from here on the ring has its bytes */
+	u32 stop;	  /* (A) where they begin in the ring: the head stays below */
+	u32 footer_bytes;
+	u8 *footer;
+	struct kvp_batch batch;
+	struct kvp_io io[4];
+};
+
 struct kve_log {
 	struct kvp_mutex flush;	 /* writing, sealing, syncing */
 	struct kvp_mutex append; /* the fields from here on */
@@ -258,6 +271,7 @@ struct kve_log {
 	u32 limit;		 /* most bytes that may be unwritten */
 	u32 backed;		 /* the medium backs the head segment up to here, at least; atomic: grows */
 	u32 next_segment, next_gen;
+	struct kve_log_ending ending;
 	u8 *ring;
 	u32 ring_bytes;
 	u8 *tail; /* one block: copy of the partial tail block */

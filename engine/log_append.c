@@ -5,14 +5,6 @@
  */
 #include "log_internal.h"
 
-/* Append lock, or writer lock exclusive, which keeps it from getting less. */
-static u32 ring_room(const struct kve_log *log)
-{
-	if (KVP_BUG("window-reuse"))
-		return log->limit;
-	return log->limit - (log->pos.offset - log->written);
-}
-
 /* Copy len bytes to the end of the log, writing home when the ring is full. */
 static int put_bytes(struct kv_db *db, const void *data, u64 len)
 {
@@ -22,7 +14,7 @@ static int put_bytes(struct kv_db *db, const void *data, u64 len)
 
 	while (len) {
 		kvp_mutex_lock(&log->append);
-		part = (u32)KVF_MIN(len, (u64)ring_room(log));
+		part = (u32)KVF_MIN(len, (u64)kve_log_ring_room(log));
 		kve_log_ring_put(log, log->pos.offset, data, part);
 		log->pos.offset += part;
 		kvp_mutex_unlock(&log->append);
@@ -135,7 +127,7 @@ static int append_record(struct kv_db *db, struct kve_op *op, u32 index, u32 cou
 	bool fits;
 
 	kvp_mutex_lock(&log->append);
-	fits = bytes <= ring_room(log);
+	fits = bytes <= kve_log_ring_room(log);
 	if (fits)
 		record_put(db, op, index, count, bytes);
 	kvp_mutex_unlock(&log->append);
@@ -158,7 +150,7 @@ static bool fits(const struct kv_db *db, const struct kve_op *op, u32 bytes)
 
 	return log->pos.segment != KVF_NO_SEGMENT &&
 	       log->pos.offset + bytes + room_behind(db, 1) <= log->backed &&
-	       bytes <= ring_room(log) && (!op->separated || log->entries_nr < log->entries_cap);
+	       bytes <= kve_log_ring_room(log) && (!op->separated || log->entries_nr < log->entries_cap);
 }
 
 /* The same of a single one. Append lock. */

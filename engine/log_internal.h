@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * log_internal.h - what log.c, log_append.c and log_sync.c share. log.c has the invariants L1 to L4.
+ * log_internal.h - what the files of the log share. log.c has the invariants L1 to L5.
  */
 #ifndef KVE_LOG_INTERNAL_H
 #define KVE_LOG_INTERNAL_H
@@ -15,6 +15,8 @@ int kve_log_write_error(struct kv_db *db, const char *what);
 void kve_log_io_add(struct kvp_io *io, unsigned int *n, u64 off, void *buf, u32 len);
 /* The writes, two at most, of [from, to) of the head segment from the ring; whole blocks. Flush lock. */
 unsigned int kve_log_ring_ios(struct kv_db *db, u32 from, u32 to, struct kvp_io *io);
+/* Bytes that the ring takes now. Append lock, or writer lock exclusive, which keeps it from getting less. */
+u32 kve_log_ring_room(const struct kve_log *log);
 /* All whole blocks of the ring go home. Flush lock. */
 int kve_log_write_home(struct kv_db *db);
 /* Copy len bytes to offset off of the head segment, which has room in the ring. Append lock. */
@@ -29,6 +31,9 @@ u32 kve_log_seal_room(const struct kv_db *db, u32 more);
  * memory) is asked for first, so then nothing has happened. Writer lock.
  */
 int kve_log_switch(struct kv_db *db, enum kve_share share);
+/* Wait until the end of the segment before the head is at home, if it is on its way. Flush lock. */
+int kve_log_settle(struct kv_db *db);
+void kve_log_ending_exit(struct kv_db *db);
 /* What is complete goes to the window. Append lock. */
 int kve_log_window_store(struct kv_db *db);
 

@@ -86,19 +86,51 @@ static u64 ref_bytes(const struct kvf_value_ref *ref)
 	return (u64)le16_to_cpu(ref->head_len) + le32_to_cpu(ref->payload_len);
 }
 
+/* From where on a segment's bytes are in the ring, and perhaps nowhere else; ~0u: all are at home. */
+struct ringed {
+	struct {
+		u32 segment, gen, from;
+	} part[2]; /* the head, the end of the one before */
+};
+
+static void ringed_look(const struct kve_log *log, struct ringed *r) KVP_REQUIRES(log->append);
+static void ringed_look(const struct kve_log *log, struct ringed *r)
+{
+	const struct kve_log_ending *e = &log->ending;
+	bool under_way = e->under_way && !KVP_BUG("ending-unread");
+
+	r->part[0].segment = log->pos.segment;
+	r->part[0].gen = log->pos.gen;
+	r->part[0].from = log->ring ? log->written : ~0u;
+	r->part[1].segment = e->segment;
+	r->part[1].gen = e->gen;
+	r->part[1].from = under_way ? e->from : ~0u;
+}
+
+static u32 ringed_from(const struct ringed *r, const struct kvf_value_ref *ref)
+{
+	u32 i;
+
+	for (i = 0; i < 2; i++)
+		if (le32_to_cpu(ref->segment) == r->part[i].segment &&
+		    le32_to_cpu(ref->segment_gen) == r->part[i].gen)
+			return r->part[i].from;
+	return ~0u;
+}
+
 /* Bytes that are not at home yet come from the ring. False: all of it is at home. */
 static bool read_ring(struct kv_db *db, const struct kvf_value_ref *ref, u32 bytes, u8 *buf, u32 *home)
 {
 	struct kve_log *log = &db->log;
-	u32 from = le32_to_cpu(ref->offset), end = from + bytes, at, part;
+	u32 from = le32_to_cpu(ref->offset), end = from + bytes, ringed, at, part;
+	struct ringed r;
 
 	*home = bytes;
-	if (!log->ring)
-		return false;
 	kvp_mutex_lock(&log->append);
-	if (le32_to_cpu(ref->segment) == log->pos.segment &&
-	    le32_to_cpu(ref->segment_gen) == log->pos.gen && end > log->written) {
-		*home = from < log->written ? log->written - from : 0;
+	ringed_look(log, &r);
+	ringed = ringed_from(&r, ref);
+	if (end > ringed) {
+		*home = from < ringed ? ringed - from : 0;
 		from += *home;
 		while (from < end) {
 			at = from & (log->ring_bytes - 1);
@@ -304,19 +336,17 @@ static u32 wants_cached(struct kv_db *db, struct kve_value_want *w, u32 n)
 static u32 wants_home(struct kv_db *db, const struct kv_tree *t, struct kve_value_want *w, u32 n, bool push)
 {
 	struct kve_log *log = &db->log;
-	u32 i, left = 0, segment, gen, written;
 	struct kve_value_want one;
+	struct ringed r;
+	u32 i, left = 0;
 
 	kvp_mutex_lock(&log->append);
-	segment = log->pos.segment;
-	gen = log->pos.gen;
-	written = log->ring ? log->written : ~0u;
+	ringed_look(log, &r);
 	kvp_mutex_unlock(&log->append);
 	for (i = 0; i < n; i++) {
 		one = w[i];
 		if (!ref_possible(db, &one.ref) ||
-		    (le32_to_cpu(one.ref.segment) == segment && le32_to_cpu(one.ref.segment_gen) == gen &&
-		     le32_to_cpu(one.ref.offset) + ref_bytes(&one.ref) > written)) {
+		    le32_to_cpu(one.ref.offset) + ref_bytes(&one.ref) > ringed_from(&r, &one.ref)) {
 			want_read(db, t, &w[i], push);
 			continue;
 		}

@@ -126,11 +126,13 @@ static int group_write(struct kv_db *db, u32 from, u32 start, u32 len, int place
 static int sync_group(struct kv_db *db)
 {
 	struct kve_log *log = &db->log;
+	int err = KVP_BUG("ending-forgotten") ? 0 : kve_log_settle(db), place = spare_place(log);
 	u32 start, len, from = log->written;
 	u64 lsn;
 	bool fua;
-	int err, place = spare_place(log);
 
+	if (err)
+		return err;
 	kvp_mutex_lock(&log->append);
 	lsn = log->filled_lsn;
 	len = tail_copy(db, &start);

@@ -29,13 +29,20 @@ static bool backing_due(const struct kve_log *log, u32 segment_bytes)
 	       log->pos.offset + log->ring_bytes / 2 > log->backed;
 }
 
+/* Not near the end of the segment: what is left goes with the seal, which would wait for a write. */
+static bool home_due(const struct kve_log *log, u32 segment_bytes)
+{
+	return log->pos.offset - log->written >= log->ring_bytes / 4 &&
+	       log->pos.offset + log->ring_bytes / 4 < segment_bytes;
+}
+
 void kve_log_writer_poke(struct kv_db *db)
 {
 	struct kve_log *log = &db->log;
 
 	if (!log->writer || kvp_load(&log->kicked))
 		return;
-	if (log->pos.offset - log->written >= log->ring_bytes / 4 || backing_due(log, db->geo.segment))
+	if (home_due(log, db->geo.segment) || backing_due(log, db->geo.segment))
 		writer_kick(db);
 }
 
