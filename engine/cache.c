@@ -12,6 +12,7 @@
 #define EVICT_BATCH 16u
 #define YIELDED_MOST (1ull << 20) /* bytes */
 #define HOT_MAX 3u
+#define HALVES_MIN 16u /* pages to be read */
 
 int kve_cache_init(struct kv_db *db, u64 bytes)
 {
@@ -521,27 +522,43 @@ static int want_verify(struct kv_db *db, struct kve_page_want *w)
 	return frame_adopt(db, w->tree, ref, w->frame);
 }
 
-u32 kve_pages_load(struct kv_db *db, struct kve_page_want *w, struct kvp_io *ios, u32 n)
+/* A frame for each, and the transfer into it. Returns how many. */
+static u32 reads_prepare(struct kv_db *db, struct kve_page_want *w, struct kvp_io *ios, u32 n)
 {
 	u64 segments = kvp_load(&db->dev->size) >> db->geo.segment_shift;
 	const struct kvf_ref *ref;
-	u32 i, nr = 0, good = 0;
+	u32 i, nr = 0;
 
 	for (i = 0; i < n; i++) {
 		ref = &w[i].need.ref;
 		w[i].frame = kvf_ref_verify(ref, &db->geo, segments) ? NULL : kve_frame_new(db, 0);
-		if (!w[i].frame)
-			continue;
-		ios[nr++] = (struct kvp_io){ .op = KVP_IO_READ, .buf = w[i].frame->page,
-					     .off = le64_to_cpu(ref->block0) << db->geo.block_shift,
-					     .len = ref_bytes(db, ref) };
+		if (w[i].frame)
+			ios[nr++] = (struct kvp_io){ .op = KVP_IO_READ, .buf = w[i].frame->page,
+						     .off = le64_to_cpu(ref->block0) << db->geo.block_shift,
+						     .len = ref_bytes(db, ref) };
 	}
-	if (nr)
+	return nr;
+}
+
+u32 kve_pages_load(struct kv_db *db, struct kve_page_want *w, struct kvp_io *ios, u32 n)
+{
+	u32 i, at = 0, good = 0, nr = reads_prepare(db, w, ios, n), half = nr / 2;
+	bool halves = nr >= HALVES_MIN;
+	struct kvp_batch batch[2];
+
+	/* What one half brings is verified while the other is still on its way. */
+	if (halves) {
+		kvp_dev_start(db->dev, &batch[0], ios, half);
+		kvp_dev_start(db->dev, &batch[1], ios + half, nr - half);
+	} else if (nr) {
 		kvp_dev_batch(db->dev, ios, nr);
-	for (i = 0, nr = 0; i < n; i++) {
+	}
+	for (i = 0; i < n; i++) {
 		if (!w[i].frame)
 			continue;
-		if (ios[nr++].result || want_verify(db, &w[i])) {
+		if (halves && (!at || at == half))
+			kvp_dev_finish(db->dev, &batch[at != 0]);
+		if (ios[at++].result || want_verify(db, &w[i])) {
 			kve_frame_free(db, w[i].frame);
 			w[i].frame = NULL;
 		} else {

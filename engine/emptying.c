@@ -168,6 +168,7 @@ static int victims_choose(struct kv_db *db, struct kve_emptying *e)
 	for (i = 0; i < e->victims; i++)
 		sp->seg[e->victim[i]].leaving = true;
 	kvp_store(&sp->shut, e->victims || sp->ceiling < sp->nr);
+	kve_space_shut_count(sp);
 	kvp_mutex_unlock(&sp->lock);
 	return e->victims ? 0 : -KVE_end;
 }
@@ -403,6 +404,7 @@ void kve_emptying_stop(struct kv_db *db)
 		if (e->victim[i] < sp->nr)
 			sp->seg[e->victim[i]].leaving = false;
 	kvp_store(&sp->shut, sp->ceiling < sp->nr);
+	kve_space_shut_count(sp);
 	kvp_mutex_unlock(&sp->lock);
 	emptying_free(e);
 	db->emptying = NULL;

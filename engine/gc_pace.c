@@ -23,6 +23,7 @@ struct lines {
 	u64 used, target, soft, limit;
 	u64 due;   /* used, without what comes back when the deleting that GC waits for is done */
 	u32 waits; /* most of a writer */
+	u64 twice; /* room for what is dirty, where values stand in leaves */
 };
 
 /*
@@ -41,7 +42,7 @@ static u64 checkpoint_grows(const struct kv_db *db, u64 pages)
 static void lines_take(struct kv_db *db, struct lines *l, bool writing)
 {
 	struct kve_space *sp = &db->space;
-	u64 dirty = (u64)db->cache.limit / 2 * db->geo.frame, alive, live, pages, twice;
+	u64 dirty = (u64)db->cache.limit / 2 * db->geo.frame, alive, live, pages;
 	bool in_leaves;
 
 	kvp_mutex_lock(&sp->lock);
@@ -56,15 +57,15 @@ static void lines_take(struct kv_db *db, struct lines *l, bool writing)
 	 * there to be won, but when no checkpoint will come.
 	 */
 	in_leaves = sp->live_bytes <= pages;
-	twice = in_leaves && writing ? KVF_MIN(dirty, pages + db->checkpoint_bytes) : 0;
+	l->twice = in_leaves && writing ? KVF_MIN(dirty, pages + db->checkpoint_bytes) : 0;
 	/* Large values that wait for being deleted are alive no more. */
 	alive = sp->live_bytes - KVF_MIN(sp->live_bytes, sp->doomed_bytes);
 	/* Less the headers of records, and what of pages are refs, or unused parts of blocks. */
 	live = alive - alive / 16 + (in_leaves ? pages - pages / 4 : pages / 2);
 	/* What snapshots hold is not there to be freed. */
 	live += sp->pinned_bytes + sp->held_bytes;
-	l->target = live + live * 21 / 100 + (38u << 20) + twice;
-	l->limit = live + live * 27 / 100 + (50u << 20) + twice;
+	l->target = live + live * 21 / 100 + (38u << 20) + l->twice;
+	l->limit = live + live * 27 / 100 + (50u << 20) + l->twice;
 	/* Elsewhere there is no such room in the promise. */
 	if (!in_leaves)
 		l->limit -= KVF_MIN(checkpoint_grows(db, pages), l->limit - l->target);
@@ -86,16 +87,21 @@ bool kve_space_pressed(struct kv_db *db)
 
 /*
  * As long as somebody writes what a checkpoint frees is soon taken again, and a hole in the file stops all
- * that write to it; so what the promise allows stays. Afterwards a tenth is enough.
+ * that write to it; so what the promise allows stays, and, where values stand in leaves, what the log of two
+ * checkpoints takes: that much was in use until now, and will be. Afterwards a tenth is enough.
  */
 u32 kve_space_pool(struct kv_db *db, u32 segments)
 {
 	struct lines l;
-	u32 pool;
+	u64 pool;
 
 	lines_take(db, &l, true);
-	pool = l.used < l.limit ? (u32)((l.limit - l.used) >> db->geo.segment_shift) : 0;
-	return db->worker && !kvp_load(&db->gc_quiet) ? pool : KVF_MIN(pool, segments / 10);
+	pool = l.used < l.limit ? l.limit - l.used : 0;
+	if (db->worker && !kvp_load(&db->gc_quiet))
+		pool = KVF_MAX(pool, KVF_MIN(2 * db->checkpoint_bytes, l.twice));
+	else
+		pool = KVF_MIN(pool, (u64)(segments / 10) << db->geo.segment_shift);
+	return (u32)(pool >> db->geo.segment_shift);
 }
 
 /* Bytes of LOG segments that the next checkpoint frees, or has to free yet. */

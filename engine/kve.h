@@ -211,6 +211,7 @@ struct kve_space {
 	u32 ceiling;	/* no segment from here on is used any more; KVF_NO_SEGMENT: all are */
 	u32 held;	/* segments that the reserve is larger by, while a ceiling is set */
 	bool shut;	/* some segments get nothing new: ceiling, leaving */
+	u32 shut_nr, shut_units; /* of these, TREE: their number, and units in use but for headers */
 	bool yields;	/* the ceiling is that of an image being packed: who needs space lifts it */
 	u32 rowed;	/* rows that the table has, of segments up to this one */
 	u32 table_pages, table_rows; /* atomic: of the table as it was last written, without dead lists */
@@ -220,6 +221,7 @@ struct kve_space {
 	u32 tree_nr; /* TREE segments */
 	u32 log_nr, dying_nr; /* LOG segments; of them in batches */
 	u32 tree_hint[2];      /* where the two streams of pages look first */
+	u32 tree_tight[2];     /* there is no hole for so many units or more; 0: not known */
 	struct kve_batch_items open; /* frees of the open generation */
 	struct kve_free_batch *batches; /* oldest first */
 	u64 pending_bytes, freed_total;
@@ -442,6 +444,7 @@ struct kv_db {
 	u64 ckpt_gen; /* 0, or the generation that a checkpoint is writing */
 	struct kve_batch_items *ckpt_frees; /* and its free batch */
 	u64 pinned;   /* highest pinned generation + 1, 0: none; writer lock */
+	u64 read_pinned; /* likewise, of readers alone */
 	bool marked;  /* the superblock on the medium is not clean any more */
 	bool changed; /* something to checkpoint */
 	u64 changed_gen;   /* generation of the last change: equal states share a freeze */
@@ -581,6 +584,8 @@ void kve_space_freeze(struct kv_db *db);
 int kve_space_reap(struct kv_db *db, u64 replay_lsn, struct kve_batch_items *list);
 /* Batches that nothing needs any more become free space. */
 void kve_space_apply(struct kv_db *db, u64 oldest_intact, u64 oldest_reader);
+/* Which segments are shut has changed. Space lock. */
+void kve_space_shut_count(struct kve_space *sp);
 /* What waits for another checkpoint before it is free is worth one. */
 bool kve_space_waits(struct kv_db *db);
 /* Give dead segments back to the file system. */

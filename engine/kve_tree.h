@@ -218,6 +218,13 @@ void kve_frame_unref(struct kv_db *db, struct kve_frame *f);
 /* Checkpoint, writer and tree lock: pages of frames merged away go to the batch. */
 int kve_zombies_reap(struct kv_db *db, struct kve_batch_items *list);
 void kve_mark_dirty(struct kv_db *db, struct kve_frame *f);
+/* Has it changes of this generation or an older one? Then nobody but a checkpoint takes the mark away. */
+static inline bool kve_dirty_by(const struct kve_frame *f, u64 gen)
+{
+	return kvp_load_acquire(&f->dirty) && kvp_load(&f->dirty_since) <= gen;
+}
+/* Must the live image be kept when f changes, for a reader or a checkpoint? Gate shared at least. */
+bool kve_image_needed(const struct kv_db *db, const struct kve_frame *f);
 /* A prepared leaf has changed: marks, and single changes are let in. Tree lock exclusive. */
 void kve_leaf_changed(struct kv_db *db, struct kve_frame *f, u64 lsn);
 /* Keep the tree's head, a frame's image for frozen generations before they change. Writer lock. */

@@ -286,12 +286,6 @@ static int page_add(void *arg, struct kve_frame *f)
 
 /* ---- walking ---------------------------------------------------------------------------------- */
 
-/* Has it changes of this generation or an older one? Then nobody but a checkpoint takes the mark away. */
-static bool dirty_by(const struct kve_frame *f, u64 gen)
-{
-	return kvp_load_acquire(&f->dirty) && kvp_load(&f->dirty_since) <= gen;
-}
-
 /* Next child from slot *i on that has something to write. */
 static struct kve_frame *dirty_kid(struct kve_frame *f, u64 gen, u32 *i)
 {
@@ -303,7 +297,7 @@ static struct kve_frame *dirty_kid(struct kve_frame *f, u64 gen, u32 *i)
 	kvp_rwsem_down_read(&db->tree_lock);
 	if (f->level && kve_image_at(f, gen, &im)) {
 		for (nr = kve_node_nr(im.page); *i < nr && !kid; (*i)++)
-			if (im.kids[*i] && dirty_by(im.kids[*i], gen))
+			if (im.kids[*i] && kve_dirty_by(im.kids[*i], gen))
 				kid = im.kids[*i];
 	}
 	kvp_rwsem_up_read(&db->tree_lock);
@@ -320,7 +314,7 @@ int kve_dirty_each(struct kv_tree *t, u64 gen, int (*fn)(void *arg, struct kve_f
 	kvp_rwsem_down_read(&t->db->tree_lock);
 	h = kve_head_at(t, gen);
 	path[0] = h ? h->root : NULL;
-	if (path[0] && !dirty_by(path[0], gen))
+	if (path[0] && !kve_dirty_by(path[0], gen))
 		path[0] = NULL;
 	kvp_rwsem_up_read(&t->db->tree_lock);
 	if (!path[0])

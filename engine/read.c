@@ -23,14 +23,15 @@ u64 kve_readers_oldest(struct kv_db *db)
 
 void kve_pinned_update(struct kv_db *db)
 {
-	u64 pinned = db->ckpt_gen ? db->ckpt_gen + 1 : 0;
+	u64 pinned = 0;
 	struct kv_read *r;
 
 	kvp_mutex_lock(&db->state);
 	for (r = db->readers; r; r = r->next)
 		if (!r->expired)
 			pinned = KVF_MAX(pinned, r->gen + 1);
-	kvp_store(&db->pinned, pinned);
+	kvp_store(&db->read_pinned, pinned);
+	kvp_store(&db->pinned, KVF_MAX(pinned, db->ckpt_gen ? db->ckpt_gen + 1 : 0));
 	kvp_mutex_unlock(&db->state);
 }
 
@@ -52,6 +53,7 @@ int kve_read_begin(struct kv_db *db, bool implicit, struct kv_read **out)
 	r->next = db->readers;
 	db->readers = r;
 	kvp_store(&db->pinned, KVF_MAX(db->pinned, r->gen + 1));
+	kvp_store(&db->read_pinned, KVF_MAX(db->read_pinned, r->gen + 1));
 	kvp_mutex_unlock(&db->state);
 	kvp_gate_open(&db->writer);
 	*out = r;

@@ -161,6 +161,7 @@ static void ceiling_set(struct kv_db *db, u32 to, bool yields)
 	kvp_store(&sp->ceiling, to);
 	kvp_store(&sp->held, to == KVF_NO_SEGMENT ? 0 : held);
 	kvp_store(&sp->shut, to < sp->nr);
+	kve_space_shut_count(sp);
 	kvp_store(&sp->yields, yields);
 	sp->free_nr = 0;
 	for (i = KVF_SEG_FIRST; i < KVF_MIN(sp->nr, to); i++)

@@ -393,49 +393,76 @@ static u32 bits_find(const struct kve_segment *s, u32 units, u32 nr)
 	return KVF_NO_SEGMENT;
 }
 
-static int blocks_take_locked(struct kv_db *db, u32 units, u32 avoid, unsigned int stream, u32 *segment,
-			      u32 *unit, bool *fresh)
+/*
+ * A segment with a hole of so many units, first where the stream is. When there is none, nobody looks again
+ * for as many until some are freed: a volume that grows would go through all segments for each new one.
+ */
+static u32 hole_find(struct kv_db *db, u32 units, u32 avoid, unsigned int stream, u32 *unit)
 {
 	struct kve_space *sp = &db->space;
-	u32 i, nr, at, start = sp->tree_hint[stream];
-	int err;
+	u32 i, nr, start = sp->tree_hint[stream], tight = sp->tree_tight[stream];
+	u32 segments = tight && units >= tight ? 1 : sp->nr;
 
-	*fresh = false;
-	for (i = 0; i < sp->nr; i++) {
+	for (i = 0; i < segments; i++) {
 		nr = start + i < sp->nr ? start + i : start + i - sp->nr;
 		if (nr >= sp->nr || nr == avoid || sp->seg[nr].kind != KVF_KIND_TREE || segment_shut(sp, nr))
 			continue;
 		/* The streams keep to segments of their own while they can. */
 		if (nr == sp->tree_hint[!stream] && nr != start)
 			continue;
-		at = bits_find(&sp->seg[nr], units_usable(db, nr), units);
-		if (at != KVF_NO_SEGMENT)
-			goto found;
+		*unit = bits_find(&sp->seg[nr], units_usable(db, nr), units);
+		if (*unit != KVF_NO_SEGMENT)
+			return nr;
 	}
-	err = segment_take_locked(db, KVF_KIND_TREE, KVE_SHARE_ALL, &nr);
-	if (err) {
-		/* Last resort: the other stream's segment. */
-		nr = sp->tree_hint[!stream];
-		if (err != -KVE_no_space || nr == avoid || nr >= sp->nr ||
-		    sp->seg[nr].kind != KVF_KIND_TREE || segment_shut(sp, nr))
+	if (segments > 1)
+		sp->tree_tight[stream] = units;
+	return KVF_NO_SEGMENT;
+}
+
+/* There is no segment left: what nobody looked at again, then that of the other stream. */
+static u32 hole_last(struct kv_db *db, u32 units, u32 avoid, unsigned int stream, u32 *unit)
+{
+	struct kve_space *sp = &db->space;
+	u32 nr;
+
+	sp->tree_tight[stream] = 0;
+	nr = hole_find(db, units, avoid, stream, unit);
+	if (nr != KVF_NO_SEGMENT)
+		return nr;
+	nr = sp->tree_hint[!stream];
+	if (nr == avoid || nr >= sp->nr || sp->seg[nr].kind != KVF_KIND_TREE || segment_shut(sp, nr))
+		return KVF_NO_SEGMENT;
+	*unit = bits_find(&sp->seg[nr], units_usable(db, nr), units);
+	return *unit == KVF_NO_SEGMENT ? KVF_NO_SEGMENT : nr;
+}
+
+static int blocks_take_locked(struct kv_db *db, u32 units, u32 avoid, unsigned int stream, u32 *segment,
+			      u32 *unit, bool *fresh)
+{
+	struct kve_space *sp = &db->space;
+	u32 nr = hole_find(db, units, avoid, stream, unit);
+	struct kve_segment *s;
+	int err;
+
+	*fresh = false;
+	if (nr == KVF_NO_SEGMENT) {
+		err = segment_take_locked(db, KVF_KIND_TREE, KVE_SHARE_ALL, &nr);
+		*fresh = !err;
+		if (!err)
+			*unit = bits_find(&sp->seg[nr], units_of(db), units);
+		else if (err == -KVE_no_space)
+			nr = hole_last(db, units, avoid, stream, unit);
+		if (err && (err != -KVE_no_space || nr == KVF_NO_SEGMENT))
 			return err;
-		at = bits_find(&sp->seg[nr], units_usable(db, nr), units);
-		if (at == KVF_NO_SEGMENT)
-			return err;
-		goto found;
 	}
-	*fresh = true;
-	at = bits_find(&sp->seg[nr], units_of(db), units);
-	KVP_ASSERT(at != KVF_NO_SEGMENT);
-found:
-	bits_set(&sp->seg[nr], at, units, true);
+	KVP_ASSERT(*unit != KVF_NO_SEGMENT);
+	s = &sp->seg[nr];
+	bits_set(s, *unit, units, true);
 	/* What is written is backed. */
-	sp->seg[nr].backed = KVF_MAX(sp->seg[nr].backed,
-				     (at + units) << (db->geo.unit_shift + db->geo.block_shift));
+	s->backed = KVF_MAX(s->backed, (*unit + units) << (db->geo.unit_shift + db->geo.block_shift));
 	sp->tree_bytes += (u64)units << (db->geo.unit_shift + db->geo.block_shift);
 	sp->tree_hint[stream] = nr;
 	*segment = nr;
-	*unit = at;
 	return 0;
 }
 
@@ -465,19 +492,38 @@ int kve_blocks_take(struct kv_db *db, u32 blocks, u32 avoid, unsigned int stream
 	return err;
 }
 
+void kve_space_shut_count(struct kve_space *sp)
+{
+	u32 i;
+
+	sp->shut_nr = sp->shut_units = 0;
+	for (i = KVF_SEG_FIRST; sp->shut && i < sp->nr; i++) {
+		if (sp->seg[i].kind != KVF_KIND_TREE || !segment_shut(sp, i))
+			continue;
+		sp->shut_nr++;
+		sp->shut_units += sp->seg[i].used - 1;
+	}
+}
+
 /* Clear the units of [block, block + blocks) of a segment; an empty segment becomes FREE. */
 static void units_clear(struct kv_db *db, u32 segment, u32 block, u32 blocks)
 {
 	struct kve_space *sp = &db->space;
 	struct kve_segment *s = &sp->seg[segment];
-	u32 units = units_for(db, blocks);
+	u32 units = units_for(db, blocks), used = s->used;
+	bool shut = segment_shut(sp, segment);
 
 	if (s->kind != KVF_KIND_TREE)
 		return;
 	bits_set(s, block >> db->geo.unit_shift, units, false);
+	if (!KVP_BUG("hole-forgotten"))
+		sp->tree_tight[0] = sp->tree_tight[1] = 0;
 	sp->tree_bytes -= (u64)units << (db->geo.unit_shift + db->geo.block_shift);
+	if (shut)
+		sp->shut_units -= used - s->used;
 	if (s->used > 1)
 		return;
+	sp->shut_nr -= shut;
 	kvp_free(s->bitmap);
 	s->bitmap = NULL;
 	s->kind = KVF_KIND_FREE;
@@ -781,18 +827,11 @@ static u64 avail_backed(const struct kv_db *db, bool privileged)
 static u64 tree_room(const struct kv_db *db, u32 room)
 {
 	const struct kve_space *sp = &db->space;
-	u64 pages = (u64)sp->tree_nr * room, used = sp->tree_bytes, shut;
-	u32 i;
-
 	/* Not in those that nothing is put into. */
-	for (i = KVF_SEG_FIRST; sp->shut && i < sp->nr; i++) {
-		if (sp->seg[i].kind != KVF_KIND_TREE || !segment_shut(sp, i))
-			continue;
-		shut = (u64)(sp->seg[i].used - 1) << (db->geo.unit_shift + db->geo.block_shift);
-		pages -= room;
-		used -= KVF_MIN(used, shut);
-	}
-	return pages - KVF_MIN(pages, used);
+	u64 pages = (u64)(sp->tree_nr - sp->shut_nr) * room;
+	u64 shut = (u64)sp->shut_units << (db->geo.unit_shift + db->geo.block_shift);
+
+	return pages - KVF_MIN(pages, sp->tree_bytes - KVF_MIN(sp->tree_bytes, shut));
 }
 
 u64 kve_space_avail(struct kv_db *db, bool privileged)

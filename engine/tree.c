@@ -356,7 +356,7 @@ int kve_tree_get_locked(struct kv_tree *t, u64 gen, const void *key, u32 len, st
 
 /* ---- many keys ----------------------------------------------------------------------------------- */
 
-#define TOGETHER 32u	/* pages that are read at once */
+#define TOGETHER 64u	/* pages that are read at once */
 #define MANY_ROUNDS 32u /* then one by one */
 #define LEAVES_MAX 8u	/* of a scan */
 

@@ -12,9 +12,22 @@
 
 /* ---- shadows --------------------------------------------------------------------------------- */
 
-static bool shadow_wanted(const struct kv_db *db, const struct kv_tree *t, u64 gen)
+/*
+ * A checkpoint needs the images that it has yet to write: what was not dirty when it froze stands on the
+ * medium already, and nobody but a reader would look at it. Marks only go while the gate is not closed.
+ */
+bool kve_image_needed(const struct kv_db *db, const struct kve_frame *f)
 {
-	return !t->system && gen < db->open_gen && kvp_load(&db->pinned) > gen;
+	if (f->tree->system || f->gen >= db->open_gen)
+		return false;
+	if (kvp_load(&db->read_pinned) > f->gen && !KVP_BUG("image-lost-to-readers"))
+		return true;
+	return db->ckpt_gen && kve_dirty_by(f, db->ckpt_gen) && !KVP_BUG("image-lost-to-checkpoint");
+}
+
+static bool head_needed(const struct kv_db *db, const struct kv_tree *t)
+{
+	return !t->system && t->head.gen < db->open_gen && kvp_load(&db->pinned) > t->head.gen;
 }
 
 static struct kve_shadow *shadow_new(struct kv_db *db, u8 level)
@@ -64,7 +77,7 @@ int kve_frame_prepare(struct kv_db *db, struct kve_frame *f)
 {
 	struct kve_shadow *sh;
 
-	if (!shadow_wanted(db, f->tree, f->gen))
+	if (!kve_image_needed(db, f))
 		return 0;
 	kve_cache_room(db, 1);
 	sh = shadow_new(db, f->level);
@@ -82,7 +95,7 @@ int kve_leaf_first(struct kv_db *db, struct kve_frame *leaf)
 {
 	struct kve_shadow *sh;
 
-	if (shadow_wanted(db, leaf->tree, leaf->gen) && !KVP_BUG("first-no-shadow")) {
+	if (kve_image_needed(db, leaf) && !KVP_BUG("first-no-shadow")) {
 		if (kve_cache_full(db))
 			return -KVE_restart;
 		sh = shadow_new(db, 0);
@@ -101,7 +114,7 @@ int kve_head_prepare(struct kv_db *db, struct kv_tree *t)
 {
 	struct kve_head *h;
 
-	if (!shadow_wanted(db, t, t->head.gen))
+	if (!head_needed(db, t))
 		return 0;
 	h = kvp_alloc(sizeof(*h), 0);
 	if (!h)

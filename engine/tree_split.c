@@ -152,7 +152,7 @@ void kve_tree_split(struct kv_db *db, struct kve_frame *f, const void *key, u32 
 /* Only what preparing has copied for frozen generations may change now. */
 static bool may_change(const struct kv_db *db, const struct kve_frame *f)
 {
-	return f->tree->system || f->gen == db->open_gen || kvp_load(&db->pinned) <= f->gen;
+	return !kve_image_needed(db, f);
 }
 
 /*

@@ -122,7 +122,7 @@ static bool aio_reap(struct file_dev *f, struct aio_pool *a, struct kvp_io *ios)
 	int n, i;
 
 	while (left) {
-		n = io_getevents(a->ctx, 1, (long)left, a->event, NULL);
+		n = io_getevents(a->ctx, (long)left, (long)left, a->event, NULL); /* one wake-up */
 		if (n == -EINTR)
 			continue;
 		if (n <= 0) {

@@ -66,6 +66,37 @@ START_TEST(each_page_as_it_was)
 }
 END_TEST
 
+/* ---- holes ----------------------------------------------------------------------------------------- */
+
+#define HOLES_ROUNDS 120u
+#define HOLES_KEYS 40u /* of a round: some leaves in each segment */
+
+/* What a checkpoint frees between pages that stay is used by those after it. */
+START_TEST(holes_are_used_again)
+{
+	uint8_t value[VALUE];
+	struct volume v;
+	kv_stat_info st;
+	uint32_t i, k, key;
+
+	volume_make(&v, _i, tweak);
+	put_all(&v, 1);
+	for (i = 0, k = 0; i < HOLES_ROUNDS; i++) {
+		for (; k < (i + 1) * HOLES_KEYS; k++) {
+			key = k * 2654435761u % KEYS;
+			value_make(value, key, 1);
+			ok(kv_put(v.db, NULL, &key, sizeof(key), value, VALUE, 0));
+		}
+		ok(kv_checkpoint(v.db));
+	}
+	ok(kv_stat(v.db, &st));
+	must(st.segments_tree * (uint64_t)st.segment_bytes <=
+	     st.tree_bytes / 4 * 7 + 2ull * st.segment_bytes);
+	verify_all(v.db, 1);
+	volume_end(&v);
+}
+END_TEST
+
 /* ---- the order ------------------------------------------------------------------------------------- */
 
 #define FLUSHES 16u
@@ -171,6 +202,7 @@ int main(void)
 
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, each_page_as_it_was, 0, worlds());
+	tcase_add_loop_test(t, holes_are_used_again, 0, worlds());
 	tcase_add_test(t, no_superblock_before_its_pages);
 	tcase_add_test(t, what_does_not_fit);
 	suite_add_tcase(s, t);
