@@ -253,6 +253,8 @@ enum bench_metric {
 	BENCH_GET_P99_US,
 	BENCH_GET_P999_US,
 	BENCH_GET_MAX_US,
+	BENCH_FIRST_PER_S, /* of the first and the last twentieth of a load */
+	BENCH_LAST_PER_S,
 	BENCH_METRICS_NR
 };
 #define BENCH_METRICS_ALWAYS BENCH_WRITE_AMP
@@ -286,6 +288,7 @@ struct bench_workload {
 	enum bench_data data;
 	bool changes; /* works on a copy of the data */
 	bool tight;   /* in a memory cgroup smaller than the data */
+	uint64_t memory; /* that cgroup's limit at scale 1; 0: 256 MiB */
 	uint64_t entries; /* at scale 1 */
 	uint32_t val_len;
 	unsigned int batch, threads;
@@ -396,6 +399,7 @@ void bench_floor_get(struct bench_run *run);
 void bench_floor_mget(struct bench_run *run);
 void bench_floor_scan(struct bench_run *run);
 void bench_floor_device(struct bench_run *run);
+void bench_floor_update(struct bench_run *run);
 
 /* ---- one run in a process of its own (run.c) --------------------------------------------------- */
 

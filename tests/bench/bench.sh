@@ -12,6 +12,7 @@
 
 engines='kvs lmdb rocksdb leveldb bdb sqlite tkrzw wiredtiger'
 apart='overwrite-uniform overwrite-zipf'
+grow='grow-seq-100 grow-rand-100'
 workloads='load-seq-100-b1 load-seq-100-b1000 load-rand-100-b1 load-rand-100-b1000 load-rand-1000-b1
 load-rand-1000-b1000 load-rand-4096-b1 load-rand-4096-b1000 dput-100-1t dput-100-8t dput-100-flight64
 dput-100-batch100 dput-1000-1t get-uniform-1t get-uniform-2t get-zipf-1t get-zipf-2t get-1000-1t mget-32
@@ -37,7 +38,7 @@ comma() {
 
 kvbench --list > "$tmp/list"
 is 'engines, by name' "$(awk '$1 == "engine" && !/not built/ { print $2 }' "$tmp/list" | xargs)" "$engines rocksdb-blob"
-is 'workloads, by name' "$(awk '$1 == "workload" { print $2 }' "$tmp/list" | xargs)" "$(xargs <<< "$workloads $apart")"
+is 'workloads, by name' "$(awk '$1 == "workload" { print $2 }' "$tmp/list" | xargs)" "$(xargs <<< "$workloads $apart $grow")"
 check 'an engine that does not exist is an error' expect 2 kvbench --engines kvs,nosuch
 check 'an engine that was not built in is an error' expect 2 "$broken" --engines kvs,lmdb
 check 'a workload that does not exist is an error' expect 2 kvbench --workloads nosuch
@@ -105,6 +106,20 @@ is 'what was written, and the latencies of gets, have rows' \
 is 'kvs writes each put once at the least' \
 	"$(awk -F, '$1 == "kvs" && $3 == "write_amp" && $4 < 1' "$tmp/apart.csv")" ''
 is 'nowhere else' "$(grep -cE ',(write_amp|get_p)' "$tmp/all.csv")" 0
+
+run_grow() {
+	kvbench --engines kvs --workloads "$(comma "$grow")" --rounds 1 --scale 0.002 --dir "$stores/grow" \
+		--csv "$tmp/grow.csv" > "$tmp/grow.md" 2> "$tmp/grow.err"
+}
+check 'loads whose course is told' run_grow
+is 'the rates of the first and of the last twentieth have rows' \
+	"$(awk -F, '$3 ~ /^(first|last)_per_s$/ && $4 > 0' "$tmp/grow.csv" | wc -l)" 4
+is 'each twentieth is told' "$(grep -c ' % grow-' "$tmp/grow.err")" 40
+is 'the floors of both' "$(grep -cE '^\| grow-(seq|rand)-100 \| [0-9]+ \|  \|  \| [0-9]+ \| [0-9.]+ \|$' "$tmp/grow.md")" 2
+
+like 'the cost of an operation by the number of keys' \
+	"$("$builddir/tests/bench/growth" "$stores/growth.kv" 1000 | tail -n 1)" \
+	'^\| 1000 \|( [0-9.]+ \([0-9.]+\) \|){5}( [0-9.]+ \|){3}$'
 
 like 'the tables name the sizes' "$(cat "$tmp/all.md")" '\| ltm-get-100 \| 9000 \| 100 \| 1 \| 1 \|'
 like 'the first table has the ratios to the best peer and to the floor' \

@@ -9,12 +9,14 @@
  *  mget     the same, 32 descents side by side
  *  scan     values that lie in one array in the order of their keys
  *  device   random reads of 4 KiB with O_DIRECT, by the share of gets that cannot be in memory
+ *  update   the same, 32 at a time, each block written to the end of the file after it was read
  *
  * All set ops_per_s alone; 0 where it cannot be measured (no O_DIRECT on the file system).
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <libaio.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +30,8 @@
 #define BLOCK 4096
 #define FANOUT 16
 #define LEVELS_MAX 10
+#define UPDATES 32
+#define UPDATE_NS 2000000000ull
 
 static int make_file(const struct bench_run *run, char *path, size_t size, int flags)
 {
@@ -343,25 +347,91 @@ static uint64_t op_read(struct bench_worker *w)
 	return 1;
 }
 
-void bench_floor_device(struct bench_run *run)
+/* A file of so many bytes, to be read past the page cache. */
+static int device_make(struct bench_run *run, uint64_t bytes, char *path, size_t size)
 {
-	uint64_t live = run->entries * (BENCH_KEY_LEN + run->wl->val_len), offset;
-	uint64_t memory = bench_memory(run->wl, (double)run->entries / (double)run->wl->entries);
-	double misses = live > memory ? (double)(live - memory) / (double)live : 1;
-	char path[600], *buf = get_memory(APPEND_BYTES);
-	int fd = make_file(run, path, sizeof(path), 0);
+	char *buf = get_memory(APPEND_BYTES);
+	int fd = make_file(run, path, size, 0);
+	uint64_t offset;
 
-	for (offset = 0; offset < live; offset += APPEND_BYTES)
+	for (offset = 0; offset < bytes; offset += APPEND_BYTES)
 		write_at(fd, buf, APPEND_BYTES, offset);
 	device_blocks = offset / BLOCK;
 	if (fdatasync(fd))
 		bench_die("%s: %s", path, strerror(errno));
 	close(fd);
-	device_fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	free(buf);
+	return open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+}
+
+static uint64_t live_bytes(const struct bench_run *run)
+{
+	return run->entries * (BENCH_KEY_LEN + run->wl->val_len);
+}
+
+/* Of random accesses, those that memory cannot serve. */
+static double misses(const struct bench_run *run)
+{
+	uint64_t memory = bench_memory(run->wl, (double)run->entries / (double)run->wl->entries);
+	uint64_t live = live_bytes(run);
+
+	return live > memory ? (double)(live - memory) / (double)live : 1;
+}
+
+void bench_floor_device(struct bench_run *run)
+{
+	char path[600];
+
+	device_fd = device_make(run, live_bytes(run), path, sizeof(path));
 	if (device_fd >= 0)
 		run_threads(run, NULL, op_read);
-	run->metrics[BENCH_OPS_PER_S] /= misses;
+	run->metrics[BENCH_OPS_PER_S] /= misses(run);
 	close(device_fd);
+	unlink(path);
+}
+
+static void read_blocks(io_context_t io, struct bench_rng *rng, char *buf)
+{
+	struct iocb cbs[UPDATES], *list[UPDATES];
+	struct io_event events[UPDATES];
+	int i;
+
+	for (i = 0; i < UPDATES; i++) {
+		list[i] = &cbs[i];
+		io_prep_pread(&cbs[i], device_fd, buf + (size_t)i * BLOCK, BLOCK,
+			      (long long)(bench_random(rng) % device_blocks * BLOCK));
+	}
+	if (io_submit(io, UPDATES, list) != UPDATES ||
+	    io_getevents(io, UPDATES, UPDATES, events, NULL) != UPDATES)
+		bench_die("floor: io_submit");
+	for (i = 0; i < UPDATES; i++)
+		if (events[i].res != BLOCK)
+			bench_die("floor: read of a block");
+}
+
+/* Whoever must read a block for each put that memory does not serve, and write it some time. */
+void bench_floor_update(struct bench_run *run)
+{
+	char path[600], *buf = get_memory((size_t)UPDATES * BLOCK);
+	struct bench_rng rng = { 1 };
+	uint64_t start, ops = 0, end;
+	io_context_t io = NULL;
+
+	device_fd = device_make(run, live_bytes(run), path, sizeof(path));
+	if (device_fd >= 0) {
+		if (io_setup(UPDATES, &io))
+			bench_die("floor: io_setup");
+		start = bench_now_ns();
+		for (end = device_blocks; bench_now_ns() - start < UPDATE_NS; end += UPDATES) {
+			read_blocks(io, &rng, buf);
+			write_at(device_fd, buf, (size_t)UPDATES * BLOCK, end * BLOCK);
+			ops += UPDATES;
+		}
+		set_rate(run, ops, start);
+		run->metrics[BENCH_OPS_PER_S] /= misses(run);
+		io_destroy(io);
+		close(device_fd);
+	}
 	unlink(path);
 	free(buf);
 }

@@ -105,7 +105,7 @@ static void usage(FILE *f)
 	      "               [--list]\n"
 	      "Measures kvs beside other stores and prints tables in markdown.\n"
 	      "  --engines    names separated by commas; default: all but rocksdb-blob\n"
-	      "  --workloads  names separated by commas; default: all but overwrite-*\n"
+	      "  --workloads  names separated by commas; default: all but overwrite-*, grow-*\n"
 	      "  --rounds     how often each is run; the median counts; default 3\n"
 	      "  --csv        rows engine,workload,metric,value; - is standard output\n"
 	      "  --svg        a chart of operations per second, by gnuplot\n"

@@ -190,12 +190,15 @@ void bench_print_markdown(const struct bench_table *t)
 	static const struct {
 		enum bench_metric metric;
 		const char *title;
+		bool higher;
 	} more[] = {
-		{ BENCH_WRITE_AMP, "Bytes written by keys and values put" },
-		{ BENCH_GET_P50_US, "Gets beside puts, median, microseconds" },
-		{ BENCH_GET_P99_US, "Gets beside puts, 99th percentile, microseconds" },
-		{ BENCH_GET_P999_US, "Gets beside puts, 99.9th percentile, microseconds" },
-		{ BENCH_GET_MAX_US, "Gets beside puts, longest, microseconds" },
+		{ BENCH_WRITE_AMP, "Bytes written by keys and values put", false },
+		{ BENCH_GET_P50_US, "Gets beside puts, median, microseconds", false },
+		{ BENCH_GET_P99_US, "Gets beside puts, 99th percentile, microseconds", false },
+		{ BENCH_GET_P999_US, "Gets beside puts, 99.9th percentile, microseconds", false },
+		{ BENCH_GET_MAX_US, "Gets beside puts, longest, microseconds", false },
+		{ BENCH_FIRST_PER_S, "Operations per second in the first twentieth", true },
+		{ BENCH_LAST_PER_S, "Operations per second in the last twentieth", true },
 	};
 	unsigned int e, m;
 
@@ -218,6 +221,6 @@ void bench_print_markdown(const struct bench_table *t)
 	print_table(t, BENCH_RSS_BYTES, false, "Private memory, MiB");
 	for (m = 0; m < sizeof(more) / sizeof(more[0]); m++)
 		if (measured(t, more[m].metric))
-			print_table(t, more[m].metric, false, more[m].title);
+			print_table(t, more[m].metric, more[m].higher, more[m].title);
 	fflush(stdout);
 }

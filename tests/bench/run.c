@@ -20,6 +20,7 @@
 
 /* A run that takes longer is stuck. */
 #define LIMIT_SECONDS 600
+#define LIMIT_US_PER_ENTRY 60
 #define SAMPLE_MS 100
 /* What a store may preallocate without being blamed for it. */
 #define ALLOWANCE_BYTES ((uint64_t)64 << 20)
@@ -67,7 +68,8 @@ static void child(struct bench_run *run, void (*fn)(struct bench_run *run), cons
 		bench_copy_dir(run->data_dir, run->dir);
 	}
 	bench_memory_ready(FRESH_LEAST +
-			   FRESH_FACTOR * run->entries * (BENCH_KEY_LEN + run->wl->val_len));
+			   FRESH_FACTOR * (run->memory_bytes ? run->memory_bytes :
+					   run->entries * (BENCH_KEY_LEN + run->wl->val_len)));
 	if (group[0])
 		bench_group_enter(group);
 	bench_short_slice();
@@ -83,6 +85,7 @@ static void child(struct bench_run *run, void (*fn)(struct bench_run *run), cons
 /* Waits until the child has written or died. Returns why it must be killed, NULL if it need not. */
 static const char *watch(const struct bench_run *run, int fd, uint64_t *peak)
 {
+	uint64_t limit = LIMIT_SECONDS * 1000000000ull + run->entries * LIMIT_US_PER_ENTRY * 1000;
 	uint64_t start = bench_now_ns(), bytes;
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	int ready;
@@ -96,7 +99,7 @@ static const char *watch(const struct bench_run *run, int fd, uint64_t *peak)
 			return "ended by a signal";
 		if (ready > 0)
 			return NULL;
-		if (bench_now_ns() - start > LIMIT_SECONDS * 1000000000ull)
+		if (bench_now_ns() - start > limit)
 			return "not done in time";
 	}
 }

@@ -7,12 +7,14 @@
  * latest; the rate is that of what was loaded then. Afterwards, outside the measured time, all of
  * it is read back.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "bench.h"
 
 #define CAP_NS 5000000000ull
 #define CAP_CHECK_EVERY 1024
+#define PARTS 20 /* of a load whose course is told */
 
 struct batch {
 	struct bench_pair pairs[BENCH_BATCH_MAX];
@@ -107,11 +109,34 @@ void bench_fill_in_order(void *ctx, const struct bench_ops *ops, uint64_t nr, ui
 	free(ids);
 }
 
+/* The rate of each part of a load, as it goes; the first's and the last's are metrics. */
+struct course {
+	uint64_t since, part;
+};
+
+static void course_tell(struct course *c, struct bench_run *run, uint64_t done, uint64_t now)
+{
+	uint64_t size = run->entries / PARTS;
+	double rate;
+
+	if (!run->wl->tight || done < (c->part + 1) * size)
+		return;
+	rate = (double)size * 1e9 / (double)(now - c->since);
+	if (!c->part)
+		run->metrics[BENCH_FIRST_PER_S] = rate;
+	run->metrics[BENCH_LAST_PER_S] = rate;
+	c->part++;
+	c->since = now;
+	fprintf(stderr, "%8lu %% %-22s %-10s %12.0f ops/s\n", c->part * 100 / PARTS, run->wl->name,
+		run->ops->name, rate);
+}
+
 /* The measured part. Returns how many entries went in. */
 static uint64_t load(struct bench_run *run, void *ctx, struct batch *b, struct bench_hist *h)
 {
 	const struct bench_workload *wl = run->wl;
 	uint64_t start = bench_now_ns(), before, after, done = 0;
+	struct course course = { .since = start };
 	unsigned int n;
 
 	while (done < run->entries) {
@@ -125,6 +150,7 @@ static uint64_t load(struct bench_run *run, void *ctx, struct batch *b, struct b
 		after = bench_now_ns();
 		bench_hist_add(h, after - before);
 		done += n;
+		course_tell(&course, run, done, after);
 		if (wl->batch == 1 && done % CAP_CHECK_EVERY == 0 && after - start > CAP_NS)
 			break;
 	}

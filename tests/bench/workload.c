@@ -22,6 +22,8 @@ const char *const bench_metric_names[BENCH_METRICS_NR] = {
 	[BENCH_GET_P99_US] = "get_p99_us",
 	[BENCH_GET_P999_US] = "get_p999_us",
 	[BENCH_GET_MAX_US] = "get_max_us",
+	[BENCH_FIRST_PER_S] = "first_per_s",
+	[BENCH_LAST_PER_S] = "last_per_s",
 };
 
 #define M 1000000
@@ -29,6 +31,10 @@ const char *const bench_metric_names[BENCH_METRICS_NR] = {
 #define LOAD(nr, len, per, h, text) \
 	.fn = bench_load, .floor = bench_floor_load, .entries = nr, .val_len = len, .batch = per, \
 	.hashed = h, .what = text
+/* A cache of 1 GiB, and what an engine needs besides. */
+#define GROW(bound, h, text) \
+	.fn = bench_load, .floor = bound, .tight = true, .memory = (uint64_t)1044 << 20, \
+	.entries = 100 * M, .val_len = 100, .batch = 1000, .hashed = h, .apart = true, .what = text
 #define DPUT(len, per, th, sec, text) \
 	.fn = bench_timed_dput, .floor = bench_floor_durable, .entries = M, .val_len = len, \
 	.batch = per, .threads = th, .seconds = sec, .what = text
@@ -105,6 +111,8 @@ const struct bench_workload bench_workloads[] = {
 	  .what = "each entry overwritten ten times" },
 	{ "overwrite-zipf", .fn = bench_churn, ON_1000, .changes = true, .times = 10, .apart = true,
 	  .pick = BENCH_ZIPF, .what = "as many overwrites by Zipf 0.99" },
+	{ "grow-seq-100", GROW(bench_floor_load, false, "load, ascending keys, 12 GB in 1 GiB of memory") },
+	{ "grow-rand-100", GROW(bench_floor_update, true, "the same, random keys") },
 };
 /* clang-format on */
 
@@ -140,12 +148,13 @@ double bench_seconds(const struct bench_workload *wl, double scale)
 /* As much smaller than the data as at full scale. */
 uint64_t bench_memory(const struct bench_workload *wl, double scale)
 {
-	uint64_t bytes = (uint64_t)((double)MEMORY_BYTES * scale);
+	uint64_t most = wl->memory ? wl->memory : MEMORY_BYTES;
+	uint64_t bytes = (uint64_t)((double)most * scale);
 
 	if (!wl->tight)
 		return 0;
-	if (bytes > MEMORY_BYTES)
-		return MEMORY_BYTES;
+	if (bytes > most)
+		return most;
 	return bytes < MEMORY_MIN ? MEMORY_MIN : bytes;
 }
 
