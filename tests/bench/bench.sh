@@ -115,7 +115,7 @@ check 'loads whose course is told' run_grow
 is 'the rates of the first and of the last twentieth have rows' \
 	"$(awk -F, '$3 ~ /^(first|last)_per_s$/ && $4 > 0' "$tmp/grow.csv" | wc -l)" 4
 is 'each twentieth is told' "$(grep -c ' % grow-' "$tmp/grow.err")" 40
-is 'the floors of both' "$(grep -cE '^\| grow-(seq|rand)-100 \| [0-9]+ \|  \|  \| [0-9]+ \| [0-9.]+ \|$' "$tmp/grow.md")" 2
+is 'the floors of both' "$(grep -cE '^\| grow-(seq|rand)-100 \| [0-9]+ \|  \| \| [0-9]+ \| [0-9.]+ \|$' "$tmp/grow.md")" 2
 
 like 'the cost of an operation by the number of keys' \
 	"$("$builddir/tests/bench/growth" "$stores/growth.kv" 1000 | tail -n 1)" \
