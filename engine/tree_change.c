@@ -14,7 +14,8 @@
 
 /*
  * A checkpoint needs the images that it has yet to write: what was not dirty when it froze stands on the
- * medium already, and nobody but a reader would look at it. Marks only go while the gate is not closed.
+ * medium already, and nobody but a reader would look at it. A mark that goes meanwhile costs a copy too many;
+ * none of that generation comes, as freezing closes the gate.
  */
 bool kve_image_needed(const struct kv_db *db, const struct kve_frame *f)
 {
