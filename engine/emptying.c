@@ -2,18 +2,21 @@
 /*
  * emptying.c - TREE segments with few pages are emptied, so that they are free again.
  *
- * A round chooses victims by what their bitmaps say is in use, walks the trees, and marks the pages that
- * stand there as changed: the next checkpoint writes them elsewhere, as it would any other, and the one
- * after it finds the victims empty. Nothing is written here, and no image changes: readers and frozen states
- * see what they saw. A leaf that is not in memory is brought in; its parent says where it stands, so other
- * leaves need not be read. Pages of the system trees are marked within the checkpoint, which owns them.
+ * A round chooses victims by what their bitmaps say is in use, and marks the pages that stand there as
+ * changed: the next checkpoint writes them elsewhere, as it would any other, and the one after it finds the
+ * victims empty. Nothing is written here, and no image changes: readers and frozen states see what they saw.
+ * Victims are read: a page says its tree, and its lower fence leads to it, so what a round costs does not
+ * depend on how large the trees are. Pages of the system trees are marked within the checkpoint, which owns
+ * them.
  *
  * A round is made only if its victims hold at least a segment less than they take, and not while readers
  * hold older states, whose pages would stay. If no segment was won after all, because something is damaged
  * or has grown meanwhile, there is no other round before more has been freed.
  *
  * Steps are bounded, under the GC lock, with anything in between. A volume that is being resized empties
- * what stands above its new end in the same way, whatever is won by it: see resize.c.
+ * what stands above its new end in the same way, whatever is won by it: see resize.c. There nothing may be
+ * left, also of pages whose copy above is damaged, so the trees are walked: a leaf's parent says where it
+ * stands, and those that stand elsewhere need not be read.
  */
 #include "gc.h"
 
@@ -21,6 +24,7 @@
 #define PAGES 16u		/* of a step: each is pinned */
 #define SLOTS 512u		/* that a step looks at */
 #define BYTES_MAX (8u << 20)	/* of a round */
+#define WINDOW_FRAMES 8u	/* of a victim that are read at once */
 #define AGAIN_SEGMENTS 4u	/* freed since a round in vain, before the next */
 
 enum phase { MARK, FIRST_CHECKPOINT, SECOND_CHECKPOINT };
@@ -30,21 +34,35 @@ struct kve_emptying {
 	u32 victim[VICTIMS], victims;
 	u32 tree_nr; /* TREE segments when it began */
 	bool above;  /* all that stands above the ceiling, instead of victims */
+	/* Victims: the one that is looked through, what of it was in use when that began, where to go on. */
+	u32 at, unit;
+	u8 *bitmap, *window, *page;
+	/* Above: the tree, and the key from which to go on. */
 	struct kv_tree *tree;
-	u8 *cursor; /* key from which to go on */
+	u8 *cursor;
 	u32 cursor_len;
-	u8 *next, *keys; /* of this step: where the next one begins; PAGES keys */
-	u32 next_len, len[PAGES], nr;
+	u8 *next; /* where the next step begins */
+	u32 next_len;
 	bool last; /* there is no next one in this tree */
+	/* Of this step: keys of pages that leave. */
+	struct {
+		struct kv_tree *tree;
+		u32 len;
+	} want[PAGES];
+	u8 *keys;
+	u32 nr;
 	struct kve_frame *leaf[PAGES + 1];
 };
 
 /* ---- memory -------------------------------------------------------------------------------------- */
 
-static void emptying_free(struct kve_emptying *e)
+static void emptying_free(struct kv_db *db, struct kve_emptying *e)
 {
 	if (!e)
 		return;
+	kvp_iobuf_free(e->window, WINDOW_FRAMES * db->geo.frame);
+	kvp_iobuf_free(e->page, db->geo.frame);
+	kvp_free(e->bitmap);
 	kvp_free(e->cursor);
 	kvp_free(e->next);
 	kvp_free(e->keys);
@@ -57,11 +75,14 @@ static struct kve_emptying *emptying_alloc(struct kv_db *db)
 
 	if (!e)
 		return NULL;
+	e->window = kvp_iobuf_alloc(WINDOW_FRAMES * db->geo.frame);
+	e->page = kvp_iobuf_alloc(db->geo.frame);
+	e->bitmap = kvp_alloc(db->geo.bitmap_len, 0);
 	e->cursor = kvp_alloc(db->geo.key_max, 0);
 	e->next = kvp_alloc(db->geo.key_max, 0);
 	e->keys = kvp_alloc_array(PAGES, db->geo.key_max, 0);
-	if (!e->cursor || !e->next || !e->keys) {
-		emptying_free(e);
+	if (!e->window || !e->page || !e->bitmap || !e->cursor || !e->next || !e->keys) {
+		emptying_free(db, e);
 		return NULL;
 	}
 	return e;
@@ -173,14 +194,108 @@ static int victims_choose(struct kv_db *db, struct kve_emptying *e)
 	return e->victims ? 0 : -KVE_end;
 }
 
-/* ---- one step: pages that leave are marked as changed ------------------------------------------------- */
+/* ---- one step: which pages leave ----------------------------------------------------------------------- */
 
-static void want_add(struct kve_emptying *e, struct kv_db *db, const void *key, u32 len)
+static bool tree_counts(const struct kv_tree *t)
+{
+	return !t->system && !kvp_load(&t->gone_gen);
+}
+
+static void want_add(struct kve_emptying *e, struct kv_tree *t, const void *key, u32 len)
 {
 	if (len)
-		memcpy(e->keys + (size_t)e->nr * db->geo.key_max, key, len);
-	e->len[e->nr++] = len;
+		memcpy(e->keys + (size_t)e->nr * t->db->geo.key_max, key, len);
+	e->want[e->nr].tree = t;
+	e->want[e->nr++].len = len;
 }
+
+/*
+ * A page of a victim, by its tree and the first key that may be in it. Returns its length, 0: there is none.
+ * If it is no page of the live state any more, its key leads elsewhere.
+ */
+static u32 page_want(struct kv_db *db, struct kve_emptying *e, const u8 *at, u32 left, u64 block)
+{
+	struct kvf_page_expect expect = { .uuid = db->uuid, .level = -1 };
+	const struct kvf_page *page = (const struct kvf_page *)at;
+	u32 len = le32_to_cpu(page->bytes), key_len;
+	struct kv_tree *t;
+	const u8 *lower;
+
+	if (len > left || kvf_page_verify(at, len, block, &expect, &db->geo))
+		return 0;
+	kvp_rwsem_down_read(&db->tree_lock);
+	t = kve_tree_by_id(db, le32_to_cpu(page->tree));
+	kvp_rwsem_up_read(&db->tree_lock);
+	if (!t || !tree_counts(t) || KVP_BUG("tree-move-blind"))
+		return len;
+	memcpy(e->page, at, len);
+	kve_node_unpack(e->page, db->geo.frame, len);
+	lower = kvf_page_lower(e->page, db->geo.frame, &key_len);
+	want_add(e, t, lower, lower ? key_len : 0);
+	return len;
+}
+
+/* The first unit of the victim from e->unit on that was in use; the number of all: there is none. */
+static u32 unit_next(const struct kv_db *db, const struct kve_emptying *e)
+{
+	u32 units = db->geo.seg_blocks >> db->geo.unit_shift, i = e->unit;
+
+	while (i < units && !(e->bitmap[i / 8] >> (i % 8) & 1))
+		i++;
+	return i;
+}
+
+/* What is in use of the next victim, if it is one still: some are free before the round ends. */
+static void victim_begin(struct kv_db *db, struct kve_emptying *e)
+{
+	u32 nr = e->victim[e->at];
+	const struct kve_segment *s;
+
+	memset(e->bitmap, 0, db->geo.bitmap_len);
+	kvp_mutex_lock(&db->space.lock);
+	s = nr < db->space.nr ? &db->space.seg[nr] : NULL;
+	if (s && s->kind == KVF_KIND_TREE && s->leaving)
+		memcpy(e->bitmap, s->bitmap, db->geo.bitmap_len);
+	kvp_mutex_unlock(&db->space.lock);
+	e->unit = 1; /* behind the header */
+}
+
+/* Up to PAGES pages of the victim. What cannot be read stays. */
+static int look(struct kv_db *db, struct kve_emptying *e)
+{
+	u32 shift = db->geo.unit_shift + db->geo.block_shift, frame = db->geo.frame, from, bytes, at, len;
+	u64 off;
+	bool more;
+
+	if (!e->unit)
+		victim_begin(db, e);
+	from = e->unit = unit_next(db, e);
+	bytes = db->geo.segment - (from << shift);
+	if (!bytes) {
+		e->at++;
+		e->unit = 0;
+		return 0;
+	}
+	more = bytes > WINDOW_FRAMES * frame;
+	bytes = more ? WINDOW_FRAMES * frame : bytes;
+	off = kve_segment_offset(db, e->victim[e->at]) + (from << shift);
+	if (kvp_dev_read(db->dev, off, e->window, bytes)) {
+		e->unit += KVF_MAX(bytes >> shift, 1u);
+		return 0;
+	}
+	while (e->nr < PAGES) {
+		e->unit = unit_next(db, e);
+		at = (e->unit - from) << shift;
+		/* A page that the end of the window may cut is the first one of the next. */
+		if (at >= bytes || (more && bytes - at < frame))
+			break;
+		len = page_want(db, e, e->window + at, bytes - at, (off + at) >> db->geo.block_shift);
+		e->unit += KVF_MAX((u32)(KVF_ROUND_UP(len, 1u << shift) >> shift), 1u);
+	}
+	return 0;
+}
+
+/* ---- the same by walking a tree ------------------------------------------------------------------------ */
 
 static void next_set(struct kve_emptying *e, const void *key, u32 len)
 {
@@ -210,7 +325,7 @@ static void collect(struct kv_db *db, struct kve_emptying *e, const struct kve_f
 		if (i == from || (kid && kvp_load(&kid->dirty)) || !ref_leaves(e->tree, &ref))
 			continue;
 		len = kvf_page_key(parent->page, frame, i, e->next);
-		want_add(e, db, e->next, len);
+		want_add(e, e->tree, e->next, len);
 	}
 	if (i < nr) {
 		e->next_len = kvf_page_key(parent->page, frame, i, e->next);
@@ -222,12 +337,11 @@ static void collect(struct kv_db *db, struct kve_emptying *e, const struct kve_f
 }
 
 /* The leaf of the cursor cannot be read: it stays, the walk goes on behind it. */
-static int pass_damage(struct kv_db *db, struct kve_emptying *e)
+static int pass_damage(struct kve_emptying *e)
 {
 	u32 len;
 	int err = kve_damage_end(e->tree, KVE_LIVE, e->cursor, e->cursor_len, e->next, &len);
 
-	(void)db;
 	if (err == -KVE_no_memory)
 		return err;
 	e->next_len = err ? 0 : len;
@@ -235,21 +349,19 @@ static int pass_damage(struct kv_db *db, struct kve_emptying *e)
 	return 0;
 }
 
-/* Leaves of the step, pinned: leaf[0] is that of the cursor. No lock held. */
-static int leaves_pin(struct kv_db *db, struct kve_emptying *e)
+/* The leaf of the cursor, pinned, and those beside it that leave. */
+static int walk(struct kv_db *db, struct kve_emptying *e)
 {
 	struct kve_frame *leaf = NULL;
-	u32 i;
 	int err;
 
-	e->nr = 0;
 	next_set(e, NULL, 0);
 	err = kve_tree_leaf(e->tree, e->cursor, e->cursor_len, &leaf);
 	if (err == -KVE_no_memory)
 		return err;
 	if (err)
-		return pass_damage(db, e);
-	e->leaf[0] = leaf;
+		return pass_damage(e);
+	e->leaf[PAGES] = leaf;
 	if (!leaf)
 		return 0;
 	kvp_rwsem_down_read(&db->tree_lock);
@@ -260,13 +372,46 @@ static int leaves_pin(struct kv_db *db, struct kve_emptying *e)
 		e->last = false;
 	}
 	kvp_rwsem_up_read(&db->tree_lock);
-	for (i = 0; i < e->nr; i++) {
-		err = kve_tree_leaf(e->tree, e->keys + (size_t)i * db->geo.key_max, e->len[i],
-				    &e->leaf[i + 1]);
+	return 0;
+}
+
+/* The next tree that has pages; NULL: there is none. */
+static void tree_next(struct kve_emptying *e, struct kv_tree *t)
+{
+	while (t && !tree_counts(t))
+		t = t->next;
+	e->tree = t;
+	e->cursor_len = 0;
+}
+
+static void walk_on(struct kve_emptying *e)
+{
+	u8 *swap = e->cursor;
+
+	if (e->last) {
+		tree_next(e, e->tree->next);
+	} else {
+		e->cursor = e->next;
+		e->cursor_len = e->next_len;
+		e->next = swap;
+	}
+}
+
+/* ---- one step: they are marked as changed -------------------------------------------------------------- */
+
+/* No lock held. */
+static int leaves_pin(struct kv_db *db, struct kve_emptying *e)
+{
+	const u8 *key = e->keys;
+	int err;
+	u32 i;
+
+	for (i = 0; i < e->nr; i++, key += db->geo.key_max) {
+		err = kve_tree_leaf(e->want[i].tree, key, e->want[i].len, &e->leaf[i]);
 		if (err == -KVE_no_memory)
 			return err;
 		if (err)
-			e->leaf[i + 1] = NULL;
+			e->leaf[i] = NULL;
 	}
 	return 0;
 }
@@ -319,40 +464,26 @@ static int leaves_mark(struct kv_db *db, struct kve_emptying *e)
 	return err;
 }
 
-/* The next tree that has pages; NULL: there is none. */
-static void tree_next(struct kve_emptying *e, struct kv_tree *t)
-{
-	while (t && (t->system || kvp_load(&t->gone_gen)))
-		t = t->next;
-	e->tree = t;
-	e->cursor_len = 0;
-}
-
 static int step_mark(struct kv_db *db, struct kve_emptying *e)
 {
-	u8 *swap = e->cursor;
 	int err;
 
-	if (!e->tree) {
+	if (e->above ? !e->tree : e->at == e->victims) {
 		e->phase = FIRST_CHECKPOINT;
 		return 0;
 	}
+	e->nr = 0;
 	err = kve_credits(db, true);
 	if (!err)
-		err = leaves_pin(db, e);
+		err = e->above ? walk(db, e) : look(db, e);
 	if (!err)
+		err = leaves_pin(db, e);
+	if (!err && (e->nr || e->leaf[PAGES]))
 		err = leaves_mark(db, e);
 	leaves_unpin(e);
-	if (err)
-		return err;
-	if (e->last) {
-		tree_next(e, e->tree->next);
-	} else {
-		e->cursor = e->next;
-		e->cursor_len = e->next_len;
-		e->next = swap;
-	}
-	return 0;
+	if (!err && e->above)
+		walk_on(e);
+	return err;
 }
 
 /* ---- pages of a system tree: within a checkpoint ------------------------------------------------------ */
@@ -406,7 +537,7 @@ void kve_emptying_stop(struct kv_db *db)
 	kvp_store(&sp->shut, sp->ceiling < sp->nr);
 	kve_space_shut_count(sp);
 	kvp_mutex_unlock(&sp->lock);
-	emptying_free(e);
+	emptying_free(db, e);
 	db->emptying = NULL;
 }
 
@@ -435,7 +566,7 @@ int kve_emptying_begin(struct kv_db *db, bool above)
 	e->above = above;
 	err = above ? 0 : victims_choose(db, e);
 	if (err) {
-		emptying_free(e);
+		emptying_free(db, e);
 		kvp_store(&db->emptying_vain, kvp_load(&db->space.freed_total));
 		return err;
 	}

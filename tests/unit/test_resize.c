@@ -5,6 +5,7 @@
  */
 #include <pthread.h>
 
+#include "engine/gc.h"
 #include "format/kvf.h"
 
 #define KEYS 5000u
@@ -127,6 +128,20 @@ static uint64_t minimum(struct volume *v)
 	return info.min_bytes;
 }
 
+/* Collecting alone: the end of the image is not packed. */
+static void gc_steps(struct volume *v)
+{
+	uint32_t steps = 0;
+	bool more = true;
+
+	kvp_mutex_lock(&v->db->gc_lock);
+	while (more) {
+		must(!kve_gc_step(v->db, &more));
+		must(++steps < 100000);
+	}
+	kvp_mutex_unlock(&v->db->gc_lock);
+}
+
 /* Pages that were full are sparse: their segments come back. */
 START_TEST(tree_segments_are_emptied)
 {
@@ -142,7 +157,7 @@ START_TEST(tree_segments_are_emptied)
 	ok(kv_checkpoint(v.db));
 	ok(kv_checkpoint(v.db));
 	ok(kv_stat(v.db, &before));
-	gc(&v);
+	gc_steps(&v);
 	ok(kv_stat(v.db, &after));
 	must(before.segments_tree > 6);
 	/* Both streams have one that is not full; of tiny segments pages fill little more than a half. */
