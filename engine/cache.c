@@ -556,7 +556,7 @@ u32 kve_pages_load(struct kv_db *db, struct kve_page_want *w, struct kvp_io *ios
 	for (i = 0; i < n; i++) {
 		if (!w[i].frame)
 			continue;
-		if (halves && (!at || at == half))
+		if (halves && (!at || (at == half && !KVP_BUG("half-unawaited"))))
 			kvp_dev_finish(db->dev, &batch[at != 0]);
 		if (ios[at++].result || want_verify(db, &w[i])) {
 			kve_frame_free(db, w[i].frame);

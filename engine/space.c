@@ -519,7 +519,7 @@ static void units_clear(struct kv_db *db, u32 segment, u32 block, u32 blocks)
 	if (!KVP_BUG("hole-forgotten"))
 		sp->tree_tight[0] = sp->tree_tight[1] = 0;
 	sp->tree_bytes -= (u64)units << (db->geo.unit_shift + db->geo.block_shift);
-	if (shut)
+	if (shut && !KVP_BUG("shut-miscounted"))
 		sp->shut_units -= used - s->used;
 	if (s->used > 1)
 		return;

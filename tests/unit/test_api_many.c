@@ -5,6 +5,7 @@
  * costs the device. Beside writers: test_many_threads.c. CONTRACT C4 C11 C19.
  */
 #include "tests/unit/faulty.h"
+#include "tests/unit/late.h"
 
 #define KEYS 1500u
 #define MANY_MAX 300u
@@ -518,6 +519,50 @@ START_TEST(few_transfers)
 }
 END_TEST
 
+static void alone(kv_options *opt)
+{
+	opt->flags |= KV_OPEN_NOTHREAD;
+}
+
+/* Pages of a level come in two transfers, and what the first one brings is looked at beside the second. */
+START_TEST(both_halves_are_awaited)
+{
+	uint32_t i, begun, misses;
+	uint8_t value[100];
+	kv_stat_info st;
+	struct volume v;
+	struct many *m;
+	char key[80];
+
+	late_make(&v, alone);
+	m = many_new(&v);
+	for (i = 0; i < MANY_MAX * 100; i++) {
+		pattern(value, sizeof(value), i);
+		ok(kv_put(v.db, NULL, key, (size_t)sprintf(key, "%08u", i), value, sizeof(value), KV_MEMORY));
+	}
+	volume_reopen(&v);
+	for (i = 0; i < MANY_MAX; i++) {
+		ask(m, i, 0, ROOM);
+		m->items[i].key_len = (size_t)sprintf(m->keys[i], "%08u", i * 100);
+	}
+	begun = late.begun;
+	ok(kv_stat(v.db, &st));
+	misses = (uint32_t)st.cache_misses;
+	ok(kv_get_many(v.db, NULL, MANY_MAX, m->items));
+	for (i = 0; i < MANY_MAX; i++) {
+		pattern(value, sizeof(value), i * 100);
+		must(!m->items[i].err && m->items[i].value_len == sizeof(value));
+		must(!memcmp(m->items[i].buf, value, sizeof(value)));
+	}
+	ok(kv_stat(v.db, &st));
+	must(!late.under_way && late.begun >= begun + 4);
+	/* None was read again, alone. */
+	must(st.cache_misses - misses <= MANY_MAX + 16);
+	many_free(m);
+	volume_end(&v);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("api_many");
@@ -534,6 +579,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, reads_that_fail, 0, 4);
 	tcase_add_loop_test(t, memory_that_is_missing, 0, 4);
 	tcase_add_test(t, few_transfers);
+	tcase_add_test(t, both_halves_are_awaited);
 	suite_add_tcase(s, t);
 	return s;
 }

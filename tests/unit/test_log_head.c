@@ -4,38 +4,10 @@
  * what is read then, how far the ring goes, what a sync waits for, kill, a write that fails. On a device that
  * does nothing of a batch before it is waited for. CONTRACT C1 C2 C9.
  */
-#include "tests/unit/volume.h"
+#include "tests/unit/late.h"
 
 #define VALUE 3000u
 #define PUTS_MAX 4096u
-
-/* Devices are one at a time here. */
-static struct late {
-	const struct kvp_dev_ops *own;
-	struct kvp_dev *dev;
-	uint32_t under_way, begun, beside; /* flushes beside what was under way */
-	int fail;
-} late;
-
-static void late_start(struct kvp_dev *dev, struct kvp_batch *b)
-{
-	(void)dev;
-	late.begun++;
-	late.under_way++;
-	b->own = &late;
-}
-
-static int late_finish(struct kvp_dev *dev, struct kvp_batch *b)
-{
-	late.under_way--;
-	return late.fail ? late.fail : late.own->batch(dev, b->ios, b->n);
-}
-
-static int late_flush(struct kvp_dev *dev)
-{
-	late.beside += late.under_way > 0;
-	return late.own->flush(dev);
-}
 
 /* No thread, and values that the cache does not keep long. */
 static void small(kv_options *opt)
@@ -44,16 +16,6 @@ static void small(kv_options *opt)
 	opt->segment_bytes = 256 << 10;
 	opt->window_bytes = 64 << 10;
 	opt->flags |= KV_OPEN_NOTHREAD;
-}
-
-static void late_make(struct volume *v)
-{
-	volume_make(v, MEM_DEFAULT, small);
-	memset(&late, 0, sizeof(late));
-	late.own = v->own;
-	v->kept.start = late_start;
-	v->kept.finish = late_finish;
-	v->kept.flush = late_flush;
 }
 
 /* The n-th value: other bytes in each place of each. */
@@ -101,7 +63,7 @@ START_TEST(read_on_their_way)
 	struct volume v;
 	uint32_t n = 0, turn;
 
-	late_make(&v);
+	late_make(&v, small);
 	for (turn = 0; turn < 6; turn++) {
 		n = put_until(&v, n, true);
 		verify(&v, n);
@@ -123,7 +85,7 @@ START_TEST(read_together)
 	uint32_t n, i, key[64];
 	static uint8_t buf[64][VALUE];
 
-	late_make(&v);
+	late_make(&v, small);
 	n = put_until(&v, 0, true);
 	verify(&v, n);
 	memset(item, 0, sizeof(item));
@@ -144,7 +106,7 @@ START_TEST(synced)
 	struct volume v;
 	uint32_t n = 0, turn;
 
-	late_make(&v);
+	late_make(&v, small);
 	for (turn = 0; turn < 3; turn++) {
 		n = put_until(&v, n, true);
 		ok(kv_sync(v.db));
@@ -168,7 +130,7 @@ START_TEST(killed)
 	struct volume v;
 	uint32_t n = 0, turn;
 
-	late_make(&v);
+	late_make(&v, small);
 	for (turn = 0; turn < 6; turn++) {
 		n = put_until(&v, n, true);
 		while (late.under_way && turn % 3 && n % 7)
@@ -189,7 +151,7 @@ START_TEST(cannot_be_written)
 	uint32_t n, synced;
 	struct volume v;
 
-	late_make(&v);
+	late_make(&v, small);
 	v.opt.log = volume_silent;
 	volume_reopen(&v);
 	synced = put_until(&v, 0, true);

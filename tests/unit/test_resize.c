@@ -128,6 +128,20 @@ static uint64_t minimum(struct volume *v)
 	return info.min_bytes;
 }
 
+/* What is known of segments that get nothing new is what one finds there. */
+static void shut_counts(struct kv_db *db)
+{
+	struct kve_space *sp = &db->space;
+	uint32_t nr, units;
+
+	kvp_mutex_lock(&sp->lock);
+	nr = sp->shut_nr;
+	units = sp->shut_units;
+	kve_space_shut_count(sp);
+	must(nr == sp->shut_nr && units == sp->shut_units);
+	kvp_mutex_unlock(&sp->lock);
+}
+
 /* Collecting alone: the end of the image is not packed. */
 static void gc_steps(struct volume *v)
 {
@@ -137,6 +151,7 @@ static void gc_steps(struct volume *v)
 	kvp_mutex_lock(&v->db->gc_lock);
 	while (more) {
 		must(!kve_gc_step(v->db, &more));
+		shut_counts(v->db);
 		must(++steps < 100000);
 	}
 	kvp_mutex_unlock(&v->db->gc_lock);
