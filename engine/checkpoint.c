@@ -363,7 +363,7 @@ static void worker_step(struct kv_db *db, bool *more)
 static void worker_wait(struct kv_db *db) KVP_REQUIRES(db->state);
 static void worker_wait(struct kv_db *db)
 {
-	bool quiet = !kvp_cond_wait_ms(&db->wake, &db->state, 1000) && !db->paused && !db->stop;
+	bool quiet = !kvp_cond_wait_us(&db->wake, &db->state, 1000000) && !db->paused && !db->stop;
 
 	if (!quiet) {
 		kvp_store(&db->gc_quiet, false);

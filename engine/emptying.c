@@ -235,10 +235,10 @@ static u32 page_want(struct kv_db *db, struct kve_emptying *e, const u8 *at, u32
 	return len;
 }
 
-/* The first unit of the victim from e->unit on that was in use; the number of all: there is none. */
-static u32 unit_next(const struct kv_db *db, const struct kve_emptying *e)
+/* The first unit of the victim from e->unit on that was in use; units: there is none. */
+static u32 unit_next(const struct kve_emptying *e, u32 units)
 {
-	u32 units = db->geo.seg_blocks >> db->geo.unit_shift, i = e->unit;
+	u32 i = e->unit;
 
 	while (i < units && !(e->bitmap[i / 8] >> (i % 8) & 1))
 		i++;
@@ -264,18 +264,19 @@ static void victim_begin(struct kv_db *db, struct kve_emptying *e)
 static int look(struct kv_db *db, struct kve_emptying *e)
 {
 	u32 shift = db->geo.unit_shift + db->geo.block_shift, frame = db->geo.frame, from, bytes, at, len;
+	u32 units = db->geo.seg_blocks >> db->geo.unit_shift;
 	u64 off;
 	bool more;
 
 	if (!e->unit)
 		victim_begin(db, e);
-	from = e->unit = unit_next(db, e);
-	bytes = db->geo.segment - (from << shift);
-	if (!bytes) {
+	from = e->unit = unit_next(e, units);
+	if (from >= units) {
 		e->at++;
 		e->unit = 0;
 		return 0;
 	}
+	bytes = db->geo.segment - (from << shift);
 	more = bytes > WINDOW_FRAMES * frame;
 	bytes = more ? WINDOW_FRAMES * frame : bytes;
 	off = kve_segment_offset(db, e->victim[e->at]) + (from << shift);
@@ -284,7 +285,7 @@ static int look(struct kv_db *db, struct kve_emptying *e)
 		return 0;
 	}
 	while (e->nr < PAGES) {
-		e->unit = unit_next(db, e);
+		e->unit = unit_next(e, units);
 		at = (e->unit - from) << shift;
 		/* A page that the end of the window may cut is the first one of the next. */
 		if (at >= bytes || (more && bytes - at < frame))

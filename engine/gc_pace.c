@@ -15,9 +15,12 @@
 
 #define PACE_BYTES (64u << 10)
 #define SPARED_MAX (64ull << 20) /* that a checkpoint frees at once while GC leaves it to others */
-#define WAITS_MAX 50u /* of 20 ms: however slow the medium, a writer goes on */
+#define WAIT_US 20000u
+#define WAITS_MAX 50u /* of these: however slow the medium, a writer goes on */
 #define SPARED_WAITS 4u /* there is much to free then, and that takes its time whether writers wait or not */
-#define PACE_MS 4u /* most that a writer waits for so many bytes below the third line */
+/* A writer waits for so many bytes: above the second line, and most below the third. */
+#define PACE_LEAST_US 100u
+#define PACE_MOST_US 4000u
 
 struct lines {
 	u64 used, target, soft, limit;
@@ -291,6 +294,14 @@ static bool must_wait(struct kv_db *db)
 	return gets_on(db) && !db->degraded && !db->stop && !db->paused;
 }
 
+/* With the square of how far it is: where writers are a little too fast, a little is enough. */
+static unsigned int pace_us(const struct lines *l)
+{
+	u64 over = ((l->due - l->soft) << 10) / (l->limit - l->soft);
+
+	return PACE_LEAST_US + (unsigned int)((PACE_MOST_US - PACE_LEAST_US) * over * over >> 20);
+}
+
 void kve_pace(struct kv_db *db)
 {
 	struct lines l;
@@ -309,10 +320,9 @@ void kve_pace(struct kv_db *db)
 	db->gc_wanted = true;
 	kvp_cond_broadcast(&db->wake);
 	if (l.due < l.limit && must_wait(db))
-		kvp_cond_wait_ms(&db->done, &db->state,
-				 1 + (unsigned int)((PACE_MS - 1) * (l.due - l.soft) / (l.limit - l.soft)));
+		kvp_cond_wait_us(&db->done, &db->state, pace_us(&l));
 	for (waits = 0; l.due >= l.limit && must_wait(db) && waits < l.waits; waits++) {
-		kvp_cond_wait_ms(&db->done, &db->state, 20);
+		kvp_cond_wait_us(&db->done, &db->state, WAIT_US);
 		kvp_mutex_unlock(&db->state);
 		lines_take(db, &l, true);
 		kvp_mutex_lock(&db->state);

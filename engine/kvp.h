@@ -136,8 +136,8 @@ void kvp_gate_open(struct kvp_gate *g) KVP_RELEASE(g);
 void kvp_cond_init(struct kvp_cond *c);
 void kvp_cond_destroy(struct kvp_cond *c);
 void kvp_cond_wait(struct kvp_cond *c, struct kvp_mutex *m) KVP_REQUIRES(m);
-/* Returns false when ms milliseconds have passed. */
-bool kvp_cond_wait_ms(struct kvp_cond *c, struct kvp_mutex *m, unsigned int ms) KVP_REQUIRES(m);
+/* Returns false when us microseconds have passed: not before, and no later than the system's timers are. */
+bool kvp_cond_wait_us(struct kvp_cond *c, struct kvp_mutex *m, unsigned int us) KVP_REQUIRES(m);
 void kvp_cond_signal(struct kvp_cond *c);
 void kvp_cond_broadcast(struct kvp_cond *c);
 

@@ -114,7 +114,7 @@ void kve_steps_stop(struct kv_db *db)
 	kvp_mutex_lock(&db->state);
 	/* The worker tells nobody when its step is over. */
 	while (kvp_load(&db->stepping))
-		kvp_cond_wait_ms(&db->wake, &db->state, 10);
+		kvp_cond_wait_us(&db->wake, &db->state, 10000);
 	kvp_store(&db->stepping, true);
 	kvp_mutex_unlock(&db->state);
 }

@@ -9,7 +9,7 @@
 #include <linux/err.h>
 #include <linux/kthread.h>
 #include <linux/sched.h>
-#include <linux/jiffies.h>
+#include <linux/hrtimer.h>
 
 #include "port.h"
 
@@ -137,27 +137,33 @@ void kvp_cond_destroy(struct kvp_cond *c)
 	WARN_ON_ONCE(waitqueue_active(&c->q));
 }
 
-/* Idle, so that a worker without work counts neither as load nor as hung. Returns what is left. */
-static long cond_wait(struct kvp_cond *c, struct kvp_mutex *m, long timeout)
+/*
+ * Idle, so that a worker without work counts neither as load nor as hung. NULL: without end. Returns 0 when
+ * the time is over. Jiffies are too long for those whom pacing holds up.
+ */
+static int cond_wait(struct kvp_cond *c, struct kvp_mutex *m, ktime_t *timeout)
 {
 	DEFINE_WAIT(wait);
+	int left;
 
 	prepare_to_wait_exclusive(&c->q, &wait, TASK_IDLE);
 	mutex_unlock(&m->m);
-	timeout = schedule_timeout(timeout);
+	left = schedule_hrtimeout(timeout, HRTIMER_MODE_REL);
 	finish_wait(&c->q, &wait);
 	mutex_lock(&m->m);
-	return timeout;
+	return left;
 }
 
 void kvp_cond_wait(struct kvp_cond *c, struct kvp_mutex *m)
 {
-	cond_wait(c, m, MAX_SCHEDULE_TIMEOUT);
+	cond_wait(c, m, NULL);
 }
 
-bool kvp_cond_wait_ms(struct kvp_cond *c, struct kvp_mutex *m, unsigned int ms)
+bool kvp_cond_wait_us(struct kvp_cond *c, struct kvp_mutex *m, unsigned int us)
 {
-	return cond_wait(c, m, (long)msecs_to_jiffies(ms) + 1) > 0;
+	ktime_t timeout = ns_to_ktime((u64)us * NSEC_PER_USEC);
+
+	return cond_wait(c, m, &timeout) != 0;
 }
 
 void kvp_cond_signal(struct kvp_cond *c)

@@ -307,15 +307,15 @@ void kvp_cond_wait(struct kvp_cond *c, struct kvp_mutex *m)
 	must(pthread_cond_wait(&c->c, &m->m));
 }
 
-bool kvp_cond_wait_ms(struct kvp_cond *c, struct kvp_mutex *m, unsigned int ms)
+bool kvp_cond_wait_us(struct kvp_cond *c, struct kvp_mutex *m, unsigned int us)
 {
 	struct timespec t;
 	int rc;
 
 	held_check_wait(m);
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += ms / 1000;
-	t.tv_nsec += (long)(ms % 1000) * 1000000;
+	t.tv_sec += us / 1000000;
+	t.tv_nsec += (long)(us % 1000000) * 1000;
 	if (t.tv_nsec >= 1000000000) {
 		t.tv_nsec -= 1000000000;
 		t.tv_sec++;

@@ -2,13 +2,15 @@
 /*
  * steady.c - latencies under a load that stays below the maximum, with checkpoints and GC at work.
  *
- *	steady IMAGE [SECONDS [RECORDS]]
+ *	steady IMAGE [SECONDS [RECORDS [uniform | zipf]]]
  *
  * One thread, half gets and half kill-safe puts of random keys among RECORDS values of 1000 bytes, each get
- * verified. First as fast as it goes, long enough for GC to have what it will have from then on, which is
- * the maximum; then at 70 % of that rate, which counts for SECONDS after a while in which the backlog of the
+ * verified; keys are chosen by Zipf 0.99, as in the mix A of YCSB, or all alike, which leaves GC the most to
+ * do. First as fast as it goes, long enough for GC to have what it will have from then on, which is the
+ * maximum; then at 70 % of that rate, which counts for SECONDS after a while in which the backlog of the
  * maximum goes. Then each operation is due at its time, whether those before it are done or not, and its
  * latency counts from when it was due: who waits for a slow one is late as well (no coordinated omission).
+ * How long each took once it had begun, as it would in a thread of its own, is told beside that.
  *
  * Machines pause: another guest, the hypervisor, an interrupt. A thread of real-time priority on each
  * processor sleeps for 250 us at a time and notes when it wakes up late, which no thread of this program can
@@ -133,6 +135,7 @@ struct work {
 	kv_db *db;
 	uint32_t records;
 	uint32_t *version;
+	const uint32_t *picks; /* of keys; NULL: all alike */
 	struct bench_rng rnd;
 	char value[VALUE_LEN + 8];
 };
@@ -167,7 +170,8 @@ static void get(struct work *w, uint32_t id)
 static enum kind any(struct work *w)
 {
 	uint64_t r = bench_random(&w->rnd);
-	uint32_t id = (uint32_t)((r >> 8) % w->records);
+	/* In one order again and again, segments would die one after the other. */
+	uint32_t id = w->picks ? w->picks[(r >> 8) % BENCH_PICKS] : (uint32_t)((r >> 8) % w->records);
 
 	if (r & 1)
 		put(w, id);
@@ -187,22 +191,29 @@ static double maximum(struct work *w, double seconds)
 	return (double)ops * 1e9 / (double)(bench_now_ns() - begin);
 }
 
-static void steady(struct work *w, double rate, double seconds, struct bench_hist *h, struct notes *slow)
+/* Latencies of each kind: since they were due, and since they began. */
+struct latencies {
+	struct bench_hist due[KINDS], begun[KINDS];
+	struct notes slow; /* since they were due */
+};
+
+static void steady(struct work *w, double rate, double seconds, struct latencies *l)
 {
-	uint64_t begin = bench_now_ns(), due, now, i, nr = (uint64_t)(rate * seconds);
+	uint64_t begin = bench_now_ns(), due, begun, now, i, nr = (uint64_t)(rate * seconds);
 	enum kind kind;
 	uint32_t k;
 
 	for (i = 0; i < nr; i++) {
 		due = begin + (uint64_t)((double)i * 1e9 / rate);
-		while (bench_now_ns() < due)
+		while ((begun = bench_now_ns()) < due)
 			for (k = 0; k < PAUSES; k++)
 				__builtin_ia32_pause();
 		kind = any(w);
 		now = bench_now_ns();
-		bench_hist_add(&h[kind], now - due);
+		bench_hist_add(&l->due[kind], now - due);
+		bench_hist_add(&l->begun[kind], now - begun);
 		if (now - due >= LATE_NS)
-			note(slow, due, now, kind);
+			note(&l->slow, due, now, kind);
 	}
 }
 
@@ -277,23 +288,26 @@ static void histogram(const struct bench_hist *h)
 	}
 }
 
-static void report(struct bench_hist *h, const struct notes *slow, const struct probe *probes, int cpus)
+static void report(struct latencies *l, const struct probe *probes, int cpus)
 {
 	uint64_t apart[KINDS] = { 0 }, pauses = 0, longest = 0;
+	char name[64];
 	uint32_t i;
 	int c;
 
 	printf("| us | operations | p50 | p90 | p99 | p99.9 | p99.99 | longest |\n"
 	       "|---|--:|--:|--:|--:|--:|--:|--:|\n");
 	for (i = 0; i < KINDS; i++)
-		row(kind_names[i], &h[i]);
-	set_apart(h, slow, probes, cpus, apart);
+		row(kind_names[i], &l->due[i]);
 	for (i = 0; i < KINDS; i++) {
-		char name[64];
-
+		snprintf(name, sizeof(name), "%s, once begun", kind_names[i]);
+		row(name, &l->begun[i]);
+	}
+	set_apart(l->due, &l->slow, probes, cpus, apart);
+	for (i = 0; i < KINDS; i++) {
 		snprintf(name, sizeof(name), "%s, less %llu in pauses", kind_names[i],
 			 (unsigned long long)apart[i]);
-		row(name, &h[i]);
+		row(name, &l->due[i]);
 	}
 	for (c = 0; c < cpus; c++) {
 		pauses += probes[c].late.nr;
@@ -303,9 +317,46 @@ static void report(struct bench_hist *h, const struct notes *slow, const struct 
 	}
 	printf("\nPauses of the machine beyond %u us: %llu, the longest %.1f ms.\n", LATE_NS / 1000,
 	       (unsigned long long)pauses, (double)longest / 1e6);
-	if (slow->lost)
-		printf("%u slow operations were not noted and stay where they are.\n", slow->lost);
-	histogram(h);
+	if (l->slow.lost)
+		printf("%u slow operations were not noted and stay where they are.\n", l->slow.lost);
+	histogram(l->due);
+}
+
+/* ---- what the engine did meanwhile ---------------------------------------------------------------- */
+
+struct meter {
+	kv_stat_info st;
+	uint64_t wall, process, client; /* ns; CPU time of all threads, and of the one that operates */
+};
+
+static uint64_t cpu_ns(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static void meter_read(struct work *w, struct meter *m)
+{
+	int err = kv_stat(w->db, &m->st);
+
+	if (err)
+		die("stat", err);
+	m->wall = bench_now_ns();
+	m->process = cpu_ns(CLOCK_PROCESS_CPUTIME_ID);
+	m->client = cpu_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+static void meter_tell(const struct meter *a, const struct meter *b)
+{
+	double put = (double)(b->st.puts - a->st.puts) * (BENCH_KEY_LEN + VALUE_LEN);
+	double written = (double)(b->st.device_write_bytes - a->st.device_write_bytes), others;
+
+	others = (double)(b->process - a->process) - (double)(b->client - a->client);
+	printf("%llu checkpoints; %.2f bytes written for each that was put; other threads busy for %.0f %% of"
+	       " the time.\n\n", (unsigned long long)(b->st.checkpoints - a->st.checkpoints), written / put,
+	       others * 100 / (double)(b->wall - a->wall));
 }
 
 /* ---- main --------------------------------------------------------------------------------------- */
@@ -331,43 +382,48 @@ static void volume_make(struct work *w, const char *path)
 int main(int argc, char **argv)
 {
 	static struct probe probes[CPUS_MAX];
-	static struct bench_hist hist[KINDS];
+	static struct latencies l;
 	static struct work w = { .rnd = { 1 } };
+	const char *keys = argc > 4 ? argv[4] : "uniform";
 	double seconds = argc > 2 ? atof(argv[2]) : 600, most;
 	int c, cpus = (int)sysconf(_SC_NPROCESSORS_ONLN);
-	kv_stat_info before, after;
-	struct notes slow = { 0 };
+	struct meter begin, before, after;
 
 	w.records = argc > 3 ? (uint32_t)atoi(argv[3]) : 300000;
-	if (argc < 2 || seconds <= 0 || !w.records || cpus > CPUS_MAX) {
-		fprintf(stderr, "usage: steady IMAGE [SECONDS [RECORDS]]\n");
+	if (argc < 2 || argc > 5 || seconds <= 0 || !w.records || cpus > CPUS_MAX ||
+	    (strcmp(keys, "zipf") && strcmp(keys, "uniform"))) {
+		fprintf(stderr, "usage: steady IMAGE [SECONDS [RECORDS [uniform | zipf]]]\n");
 		return 2;
 	}
+	if (!strcmp(keys, "zipf") && !(w.picks = bench_picks_zipf(w.records, true)))
+		die("memory", KV_E_NOMEM);
 	w.version = calloc(w.records, sizeof(*w.version));
 	if (!w.version)
 		die("memory", KV_E_NOMEM);
-	notes_make(&slow);
+	notes_make(&l.slow);
 	volume_make(&w, argv[1]);
 	maximum(&w, WARM_SECONDS);
+	meter_read(&w, &begin);
 	most = maximum(&w, MAX_SECONDS);
+	meter_read(&w, &before);
+	printf("%u values of %u bytes, keys %s; at most %.0f operations a second: ", w.records, VALUE_LEN,
+	       keys, most);
+	meter_tell(&begin, &before);
 	for (c = 0; c < cpus; c++)
 		probe_start(&probes[c], c);
-	steady(&w, most * SHARE, SETTLE_SECONDS, hist, &slow);
-	memset(hist, 0, sizeof(hist));
-	slow.nr = slow.lost = 0;
-	if (kv_stat(w.db, &before))
-		die("stat", KV_E_IO);
-	steady(&w, most * SHARE, seconds, hist, &slow);
+	steady(&w, most * SHARE, SETTLE_SECONDS, &l);
+	memset(l.due, 0, sizeof(l.due));
+	memset(l.begun, 0, sizeof(l.begun));
+	l.slow.nr = l.slow.lost = 0;
+	meter_read(&w, &before);
+	steady(&w, most * SHARE, seconds, &l);
+	meter_read(&w, &after);
 	atomic_store(&stop, true);
 	for (c = 0; c < cpus; c++)
 		pthread_join(probes[c].thread, NULL);
-	if (kv_stat(w.db, &after))
-		die("stat", KV_E_IO);
-	printf("%u values of %u bytes; at most %.0f operations a second;"
-	       " %.0f for %.0f s: %llu checkpoints.\n\n",
-	       w.records, VALUE_LEN, most, most * SHARE, seconds,
-	       (unsigned long long)(after.checkpoints - before.checkpoints));
-	report(hist, &slow, probes, cpus);
+	printf("%.0f for %.0f s: ", most * SHARE, seconds);
+	meter_tell(&before, &after);
+	report(&l, probes, cpus);
 	c = kv_close(w.db);
 	if (c)
 		die("close", c);

@@ -180,7 +180,7 @@ START_TEST(lock_order_wait)
 {
 	kvp_mutex_lock(&m1);
 	kvp_mutex_lock(&m2);
-	kvp_cond_wait_ms(&c1, &m1, 1);
+	kvp_cond_wait_us(&c1, &m1, 1000);
 }
 END_TEST
 
@@ -201,7 +201,7 @@ START_TEST(cond_times_out)
 	u64 t = kvp_monotonic_ns();
 
 	kvp_mutex_lock(&m1);
-	ck_assert(!kvp_cond_wait_ms(&c1, &m1, 30));
+	ck_assert(!kvp_cond_wait_us(&c1, &m1, 30000));
 	kvp_mutex_unlock(&m1);
 	ck_assert_uint_ge(kvp_monotonic_ns() - t, 30 * 1000000ull);
 }
