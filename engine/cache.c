@@ -13,25 +13,29 @@
 #define YIELDED_MOST (1ull << 20) /* bytes */
 #define HOT_MAX 3u
 #define HALVES_MIN 16u /* pages to be read */
+#define FRAMES_BLOCK 4096u /* bytes: so many descriptors are made at once */
 
 int kve_cache_init(struct kv_db *db, u64 bytes)
 {
 	struct kve_cache *c = &db->cache;
 	u64 per_frame = db->geo.frame + sizeof(struct kve_frame);
-	size_t most, kids = 2048; /* the least that an arena deals in */
+	size_t most, blocks, kids = 2048; /* the least that an arena deals in */
 	int err;
 
 	c->limit = KVF_MAX(bytes / per_frame, 48ull);
 	c->kids_max = (db->geo.frame - (u32)sizeof(struct kvf_page)) /
 		      (u32)(sizeof(struct kvf_slot) + sizeof(struct kvf_item) + sizeof(struct kvf_ref)) + 1;
-	while (kids < c->kids_max * sizeof(struct kve_frame *))
+	while (kids < c->kids_max * (sizeof(struct kve_frame *) + sizeof(u8 *)))
 		kids *= 2;
 	/* Address space for what may exceed the limit for a moment: shadows, a read-only replay. */
 	most = (size_t)c->limit * 4 + 65536;
+	blocks = most / (FRAMES_BLOCK / sizeof(struct kve_frame)) + 1;
 	err = kvp_arena_create(&c->arena, db->geo.frame, most * db->geo.frame);
-	if (err)
-		return err;
-	return kvp_arena_create(&c->kids_arena, kids, most * kids);
+	if (!err)
+		err = kvp_arena_create(&c->frames_arena, FRAMES_BLOCK, blocks * FRAMES_BLOCK);
+	if (!err)
+		err = kvp_arena_create(&c->kids_arena, kids, most * kids);
+	return err;
 }
 
 static void shadows_destroy(struct kve_frame *f)
@@ -47,14 +51,13 @@ static void shadows_destroy(struct kve_frame *f)
 void kve_cache_exit(struct kv_db *db)
 {
 	struct kve_cache *c = &db->cache;
-	struct kve_frame *f, *next;
+	struct kve_frame *f;
 
 	/* Zombies that still had shadows stand in no other list: they are all in "every". */
-	for (f = c->every; f; f = next) {
-		next = f->every;
+	for (f = c->every; f; f = f->every)
 		shadows_destroy(f);
-		kvp_free(f);
-	}
+	if (c->frames_arena)
+		kvp_arena_destroy(c->frames_arena);
 	if (c->arena)
 		kvp_arena_destroy(c->arena);
 	if (c->kids_arena)
@@ -67,8 +70,10 @@ struct kve_frame **kve_kids_alloc(struct kv_db *db)
 	struct kve_frame **kids = kvp_arena_get(db->cache.kids_arena);
 	u32 i;
 
-	for (i = 0; kids && i < db->cache.kids_max; i++)
+	for (i = 0; kids && i < db->cache.kids_max; i++) {
 		kvp_store(&kids[i], NULL);
+		kvp_store(kve_kid_page(kids, db->cache.kids_max, i), NULL);
+	}
 	return kids;
 }
 
@@ -89,31 +94,54 @@ void kve_image_free(struct kv_db *db, u8 *page)
 		kvp_arena_put(db->cache.arena, page);
 }
 
-/* A descriptor: used again, freed only with the cache, so that a racing reader finds a version. */
-static struct kve_frame *descriptor_get(struct kv_db *db)
+/* More descriptors, all spare. */
+static void descriptors_grow(struct kve_cache *c)
 {
-	struct kve_cache *c = &db->cache;
-	struct kve_frame *f, *every;
+	struct kve_frame *f = kvp_arena_get(c->frames_arena);
+	u32 i;
+
+	KVP_BUILD_BUG_ON(sizeof(*f) % KVE_LINE);
+	if (!f)
+		return;
+	memset(f, 0, FRAMES_BLOCK);
+	kvp_mutex_lock(&c->lock);
+	for (i = 0; i < FRAMES_BLOCK / sizeof(*f); i++, f++) {
+		f->every = c->every;
+		c->every = f;
+		f->next = c->spare;
+		c->spare = f;
+	}
+	kvp_mutex_unlock(&c->lock);
+}
+
+static struct kve_frame *descriptor_spare(struct kve_cache *c)
+{
+	struct kve_frame *f;
 
 	kvp_mutex_lock(&c->lock);
 	f = c->spare;
 	if (f)
 		c->spare = f->next;
 	kvp_mutex_unlock(&c->lock);
-	if (f) {
-		every = f->every;
-		memset((u8 *)f + offsetof(struct kve_frame, parent), 0,
-		       sizeof(*f) - offsetof(struct kve_frame, parent));
-		f->every = every;
-		return f;
+	return f;
+}
+
+/* A descriptor: used again, freed only with the cache, so that a racing reader finds a version. */
+static struct kve_frame *descriptor_get(struct kv_db *db)
+{
+	struct kve_cache *c = &db->cache;
+	struct kve_frame *f = descriptor_spare(c), *every;
+
+	if (!f) {
+		descriptors_grow(c);
+		f = descriptor_spare(c);
 	}
-	f = kvp_alloc(sizeof(*f), KVP_ZERO);
 	if (!f)
 		return NULL;
-	kvp_mutex_lock(&c->lock);
-	f->every = c->every;
-	c->every = f;
-	kvp_mutex_unlock(&c->lock);
+	every = f->every;
+	memset((u8 *)f + offsetof(struct kve_frame, parent), 0,
+	       sizeof(*f) - offsetof(struct kve_frame, parent));
+	f->every = every;
 	return f;
 }
 

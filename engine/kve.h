@@ -333,6 +333,7 @@ struct kv_read {
 struct kve_cache {
 	struct kvp_mutex lock;
 	struct kvp_arena *arena;
+	struct kvp_arena *frames_arena; /* of descriptors */
 	struct kvp_arena *kids_arena; /* of kids[]: late readers find descriptors there, or NULL */
 	u32 kids_max;		      /* most children of a page */
 	struct kve_frame *clock; /* circular list */
@@ -349,10 +350,12 @@ struct kve_cache {
 };
 
 /* Separated values in memory; see value_cache.c. */
-struct kve_value_slab {
-	/* Read without a lock, never freed while the volume is open. */
-	u64 version; /* odd while nothing in it counts */
+/* Read without a lock, never freed while the volume is open. Small: each lookup of a value needs one. */
+struct kve_value_place {
+	u64 version; /* odd while nothing in the slab counts */
 	u8 *mem;     /* NULL: given back */
+};
+struct kve_value_slab {
 	u32 pins;    /* atomic: cursors that look at it where it stands */
 	u32 dead;    /* atomic: bytes of entries that were forgotten, about */
 	/* Under the lock. */
@@ -366,7 +369,8 @@ struct kve_value_queue {
 struct kve_values {
 	struct kvp_mutex lock; /* for all below, but what readers look at is stored as they expect it */
 	struct kvp_arena *arena;
-	struct kve_value_slab *slab; /* the first stands for none */
+	struct kve_value_place *place; /* of slab[]; the first stands for none */
+	struct kve_value_slab *slab;
 	u32 slabs_max, slabs_nr;     /* descriptors, and how many were ever used */
 	u32 spare;
 	u32 held; /* dropped while pinned, linked by next */
@@ -788,8 +792,17 @@ u8 *kve_image_alloc(struct kv_db *db);
 void kve_image_free(struct kv_db *db, u8 *page);
 struct kve_frame **kve_kids_alloc(struct kv_db *db);
 void kve_kids_free(struct kv_db *db, struct kve_frame **kids);
+/*
+ * Behind the kids_max children of kids[] stand their pages: who goes down without a lock asks for the page
+ * without waiting for the descriptor. A hint, to be prefetched.
+ */
+static inline u8 **kve_kid_page(struct kve_frame **kids, u32 kids_max, u32 i)
+{
+	return (u8 **)(kids + kids_max) + i;
+}
 static inline void kve_kid_set(struct kve_frame *f, u32 i, struct kve_frame *kid)
 {
+	kvp_store(kve_kid_page(f->kids, f->tree->db->cache.kids_max, i), kid ? kid->page : NULL);
 	kvp_store_release(&f->kids[i], kid);
 }
 

@@ -231,6 +231,9 @@ KVP_INLINE int tie_cmp(const void *page, u32 frame, const struct kvf_slot *s, co
 	const u8 *item = kve_node_heap_clamped(page, frame, kve_racy_16(&s->off), &avail);
 	int c;
 
+	/* The value follows; how long it is only the first line says. */
+	kvp_prefetch(item + KVE_LINE);
+	kvp_prefetch(item + 2 * KVE_LINE);
 	avail -= KVF_MIN(avail, (u32)sizeof(struct kvf_item));
 	slot_len = KVF_MIN(slot_len, avail);
 	n = KVF_MIN(slot_len, len);

@@ -77,9 +77,18 @@ KVP_INLINE int spot_look(struct kve_spot *s, struct kve_frame ***kids)
 	return !*kids && kvp_load(&s->frame->level) ? -KVE_restart : 0;
 }
 
+/* The child in slot i. Its page is on its way from here on. */
 KVP_INLINE struct kve_frame *spot_kid(const struct kve_spot *s, struct kve_frame **kids, u32 i)
 {
-	return i < s->db->cache.kids_max ? kvp_load_acquire(&kids[i]) : NULL;
+	u32 most = s->db->cache.kids_max;
+	const u8 *page;
+
+	if (i >= most)
+		return NULL;
+	page = kvp_load(kve_kid_page(kids, most, i));
+	if (page)
+		kve_node_prefetch(page, s->db->geo.frame);
+	return kvp_load_acquire(&kids[i]);
 }
 
 /* On to f, which stood at the key's place in the page that s is at; NULL: nothing did. */
@@ -219,8 +228,6 @@ static void lane_enter(struct lane *ln)
 		err = spot_look(&ln->s, &ln->kids);
 	if (err)
 		lane_end(ln, err);
-	else
-		kve_node_prefetch(ln->s.page, ln->s.db->geo.frame);
 }
 
 /* The search has come to an end: the slot, or the page below. */

@@ -148,8 +148,9 @@ int kve_values_init(struct kv_db *db, u64 bytes)
 	vc->slabs_max = (u32)KVF_MIN(slabs, (u64)WORD_SLABS);
 	vc->slabs_nr = 1;
 	vc->index = kvp_alloc_array(vc->index_pages, sizeof(*vc->index), KVP_ZERO);
+	vc->place = kvp_alloc_array(vc->slabs_max, sizeof(*vc->place), KVP_ZERO);
 	vc->slab = kvp_alloc_array(vc->slabs_max, sizeof(*vc->slab), KVP_ZERO);
-	if (!vc->index || !vc->slab)
+	if (!vc->index || !vc->place || !vc->slab)
 		return -KVE_no_memory;
 	return kvp_arena_create(&vc->arena, SLAB_BYTES,
 				((size_t)vc->slabs_max + vc->index_pages) * SLAB_BYTES);
@@ -161,6 +162,7 @@ void kve_values_exit(struct kv_db *db)
 
 	if (vc->arena)
 		kvp_arena_destroy(vc->arena);
+	kvp_free(vc->place);
 	kvp_free(vc->slab);
 	kvp_free(vc->index);
 	kvp_mutex_destroy(&vc->lock);
@@ -181,7 +183,7 @@ static u64 *bucket_of(const struct kve_values *vc, u64 hash)
 static bool entry_copy(struct kve_values *vc, const u64 *slot, u64 word, const struct kve_value_head *want,
 		       void *out)
 {
-	struct kve_value_slab *s = &vc->slab[word_slab(word)];
+	const struct kve_value_place *s = &vc->place[word_slab(word)];
 	u64 version = kvp_load_acquire(&s->version);
 	const u8 *at = kvp_load(&s->mem);
 	struct kve_value_head head;
@@ -277,7 +279,7 @@ static const void *entry_pin(struct kve_values *vc, const u64 *slot, u64 word,
 	/* Still in the index: so the slab that is pinned is the one that the word means. */
 	if ((kvp_load_acquire(slot) ^ word) & ~WORD_LOOKS)
 		return NULL;
-	at = kvp_load(&vc->slab[nr].mem) + word_offset(word);
+	at = kvp_load(&vc->place[nr].mem) + word_offset(word);
 	return memcmp(at, want, HEAD) ? NULL : at + HEAD;
 }
 
@@ -322,9 +324,9 @@ static u32 slab_take(struct kve_values *vc, struct kve_value_queue *q)
 	s = &vc->slab[nr];
 	if (nr == vc->spare)
 		vc->spare = s->next;
-	kvp_store(&s->mem, mem);
-	if (s->version & 1)
-		kve_even(&s->version);
+	kvp_store(&vc->place[nr].mem, mem);
+	if (vc->place[nr].version & 1)
+		kve_even(&vc->place[nr].version);
 	kvp_store_release(&s->pins, 0u);
 	s->used = s->next = 0;
 	s->main = q == &vc->queue[MAIN];
@@ -347,8 +349,8 @@ static bool slab_give(struct kve_values *vc, u32 nr)
 
 	if (!kvp_cas(&s->pins, &none, PINS_NONE) && !KVP_BUG("values-pin-ignored"))
 		return false;
-	kvp_arena_put(vc->arena, s->mem);
-	kvp_store(&s->mem, NULL);
+	kvp_arena_put(vc->arena, vc->place[nr].mem);
+	kvp_store(&vc->place[nr].mem, NULL);
 	s->next = vc->spare;
 	vc->spare = nr;
 	vc->idle += SLAB_BYTES;
@@ -361,7 +363,7 @@ static void slab_drop(struct kve_values *vc, u32 nr)
 {
 	struct kve_value_slab *s = &vc->slab[nr];
 
-	kve_odd(&s->version);
+	kve_odd(&vc->place[nr].version);
 	if (slab_give(vc, nr))
 		return;
 	s->next = vc->held;
@@ -393,7 +395,7 @@ static u64 entry_append(struct kve_values *vc, struct kve_value_queue *q, const 
 			const void *bytes)
 {
 	struct kve_value_slab *s = &vc->slab[q->newest];
-	u8 *at = s->mem + s->used;
+	u8 *at = vc->place[q->newest].mem + s->used;
 	u64 word = (u64)q->newest << WORD_SLAB_SHIFT | s->used / ENTRY_ALIGN;
 
 	memcpy(at, head, HEAD);
@@ -445,7 +447,7 @@ static void slab_retire(struct kve_values *vc, u32 from, u32 looks)
 	q->oldest = s->next;
 	q->nr--;
 	for (offset = 0; offset < s->used; offset += entry_bytes(head->bytes)) {
-		head = (const struct kve_value_head *)(s->mem + offset);
+		head = (const struct kve_value_head *)(vc->place[nr].mem + offset);
 		slot = slot_at(vc, head, nr, offset);
 		if (slot)
 			entry_leave(vc, head, slot, from, looks);
@@ -526,7 +528,7 @@ static u64 *slot_find(struct kve_values *vc, u64 *slots, u64 tag, const struct k
 			continue;
 		if (word_is_ghost(word))
 			ghost = &slots[i];
-		else if (!memcmp(vc->slab[word_slab(word)].mem + word_offset(word), head, HEAD))
+		else if (!memcmp(vc->place[word_slab(word)].mem + word_offset(word), head, HEAD))
 			return &slots[i];
 	}
 	return ghost;
@@ -683,7 +685,7 @@ void kve_values_near(struct kv_db *db, const struct kvf_value_ref *ref)
 		word = kvp_load(&slots[i]);
 		if (word_tag(word) != tag || !word_slab(word))
 			continue;
-		at = kvp_load(&vc->slab[word_slab(word)].mem) + word_offset(word);
+		at = kvp_load(&vc->place[word_slab(word)].mem) + word_offset(word);
 		for (word = 0; word < NEAR_LINES; word++)
 			kvp_prefetch(at + word * KVE_LINE);
 		kvp_prefetch(at + HEAD + head.bytes - 1);
