@@ -300,6 +300,9 @@ KVP_INLINE void search_begin(struct kve_search *s, const void *page, u32 frame, 
 	}
 	if (nr > KVE_NODE_HINTED)
 		hints_search(page, nr, s->head, &s->lo, &s->hi);
+	/* The search begins in the middle. */
+	kvp_prefetch(kvf_page_slots(page) + s->lo);
+	kvp_prefetch(kvf_page_slots(page) + s->hi - 1);
 }
 
 KVP_INLINE u32 search_end(const struct kve_search *s, const void *page, u32 frame, bool *exact)
