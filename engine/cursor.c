@@ -133,7 +133,7 @@ static int leaf_copy(kv_cursor *c, enum kve_seek seek, const void *key, u32 len)
 {
 	int err, leaves = leaves_ahead(c->run);
 	const u8 *lower, *upper;
-	u32 lower_len, upper_len;
+	u32 lower_len, upper_len, i;
 
 	if (c->down && leaves > 0)
 		leaves = -leaves;
@@ -151,6 +151,8 @@ static int leaf_copy(kv_cursor *c, enum kve_seek seek, const void *key, u32 len)
 	c->prefix_len = le16_to_cpu(((struct kvf_page *)c->page)->prefix_len);
 	if (c->prefix_len)
 		memcpy(c->key, lower, c->prefix_len);
+	for (i = 0; i < KVE_HASHED; i++)
+		c->hashed[i].slot = ~0u;
 	return 0;
 }
 
@@ -532,19 +534,43 @@ static bool ref_at(const kv_cursor *c, u32 slot, struct kvf_value_ref *ref)
 #define EXPECT_AHEAD 8u /* entries whose values are looked for before they are asked for */
 #define NEAR_AHEAD 4u
 
+static bool hash_known(const kv_cursor *c, u32 slot)
+{
+	return c->hashed[slot % KVE_HASHED].slot == slot;
+}
+
+/* Where the cache has the value of a slot; worked out once. */
+static u64 hash_at(kv_cursor *c, u32 slot)
+{
+	u32 at = slot % KVE_HASHED;
+
+	if (!hash_known(c, slot)) {
+		c->hashed[at].slot = slot;
+		c->hashed[at].hash = kve_value_hash_at(c->tree, c->page, slot);
+	}
+	return c->hashed[at].hash;
+}
+
 /*
  * A hit in the cache of values is two misses of the processor's, one behind the other: where the index leads,
- * and what is there. In a scan both are on their way before.
+ * and what is there. In a scan both are on their way before; those of the first entries side by side.
  */
 static void values_ahead(kv_cursor *c)
 {
-	u32 step = c->scan.forward ? 1 : -1u;
+	u32 step = c->scan.forward ? 1 : -1u, slot, i;
+	bool first = !hash_known(c, c->slot + step);
 	struct kvf_value_ref ref;
 
-	if (ref_at(c, c->slot + step * EXPECT_AHEAD, &ref))
-		kve_values_expect(c->db, &ref);
-	if (ref_at(c, c->slot + step * NEAR_AHEAD, &ref))
-		kve_values_near(c->db, &ref);
+	for (i = first ? 1 : EXPECT_AHEAD; i <= EXPECT_AHEAD; i++) {
+		slot = c->slot + step * i;
+		if (ref_at(c, slot, &ref))
+			kve_values_expect(c->db, hash_at(c, slot));
+	}
+	for (i = first ? 1 : NEAR_AHEAD; i <= NEAR_AHEAD; i++) {
+		slot = c->slot + step * i;
+		if (ref_at(c, slot, &ref))
+			kve_values_near(c->db, hash_at(c, slot), le32_to_cpu(ref.payload_len));
+	}
 }
 
 /* The value of a plain ref, read ahead or in the cache. */
@@ -556,7 +582,7 @@ static const void *value_near(kv_cursor *c, const struct kvf_value_ref *ref)
 		return value ? value : c->pinned;
 	if (kve_ahead_due(&c->scan))
 		values_ahead(c);
-	c->pinned = kve_values_pin(c->db, ref, &c->pin);
+	c->pinned = kve_values_pin(c->db, hash_at(c, c->slot), ref, &c->pin);
 	return c->pinned;
 }
 
@@ -602,7 +628,7 @@ static int value_of_ref(kv_cursor *c, const struct kve_entry *e, const void **va
 	if (err)
 		return err;
 	*value = c->value;
-	if (kve_values_get(c->db, &e->ref, c->value))
+	if (kve_values_get(c->db, hash_at(c, c->slot), &e->ref, c->value))
 		return 0;
 	if (kve_ahead_due(&c->scan)) {
 		kve_ahead_read(c->db, c->tree, &c->scan, c->page, scan_end(c));

@@ -7,6 +7,8 @@
 
 #include "kve.h"
 
+#define KVE_HASHED 16u
+
 struct kv_cursor {
 	struct kv_db *db;
 	struct kv_tree *tree;
@@ -32,6 +34,10 @@ struct kv_cursor {
 	u32 from_len, to_len;
 	u8 *value;
 	size_t value_cap;
+	struct {
+		u32 slot;
+		u64 hash;
+	} hashed[KVE_HASHED]; /* by slot */
 	u32 pin; /* where in the cache of values the last one stands */
 	const void *pinned; /* of the position: it stays where it is until the cursor moves */
 	struct kve_scan_at scan; /* separated values that are asked for */

@@ -673,6 +673,7 @@ struct kve_value_want {
 	const void *key;
 	u32 key_len;
 	u32 item;  /* of the caller: wants are sorted */
+	u64 hash;  /* of kve_values_read */
 	void *out; /* room for ref.payload_len */
 	int err;
 };
@@ -708,21 +709,25 @@ void kve_ahead_free(struct kve_ahead *a);
 
 int kve_values_init(struct kv_db *db, u64 bytes);
 void kve_values_exit(struct kv_db *db);
-bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out);
+/* Where the cache has the value of a key (of a slot): for the calls below. */
+u64 kve_value_hash(const struct kv_tree *t, const void *key, u32 len);
+u64 kve_value_hash_at(const struct kv_tree *t, const u8 *page, u32 i);
+bool kve_values_get(struct kv_db *db, u64 hash, const struct kvf_value_ref *ref, void *out);
 /*
  * The value where it stands in the cache, of which *pin keeps that part (0: none yet); good until the next
  * call with that pin. NULL: not there, or in pieces.
  */
-const void *kve_values_pin(struct kv_db *db, const struct kvf_value_ref *ref, u32 *pin);
+const void *kve_values_pin(struct kv_db *db, u64 hash, const struct kvf_value_ref *ref, u32 *pin);
 void kve_values_unpin(struct kv_db *db, u32 *pin);
 /* push: what has not been looked at for long makes room. Frames too, so the tree lock is not held. */
-void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes, bool push);
+void kve_values_put(struct kv_db *db, u64 hash, const struct kvf_value_ref *ref, const void *bytes,
+		    bool push);
 /* It is dead. No lock; whoever has it in sight still reads it from the medium. */
-void kve_values_forget(struct kv_db *db, const struct kvf_value_ref *ref);
+void kve_values_forget(struct kv_db *db, u64 hash, const struct kvf_value_ref *ref);
 /* It will be copied soon: its place in the index is asked for. */
-void kve_values_expect(struct kv_db *db, const struct kvf_value_ref *ref);
-/* And a little later: it is asked for itself. */
-void kve_values_near(struct kv_db *db, const struct kvf_value_ref *ref);
+void kve_values_expect(const struct kv_db *db, u64 hash);
+/* And a little later: it is asked for itself, at both ends; len 0: not known yet. */
+void kve_values_near(const struct kv_db *db, u64 hash, u32 len);
 void kve_values_shrink(struct kv_db *db, u64 bytes);
 void kve_values_yield(struct kv_db *db);
 /* Bytes that frames do not borrow: what values come to before frames have made room. */

@@ -256,13 +256,14 @@ int kve_value_read(struct kv_db *db, const struct kv_tree *t, const struct kvf_v
 int kve_value_get(struct kv_db *db, const struct kv_tree *t, const struct kvf_value_ref *ref, const void *key,
 		  u32 key_len, void *out, bool push)
 {
+	u64 hash = kve_value_hash(t, key, key_len);
 	int err;
 
-	if (kve_values_get(db, ref, out))
+	if (kve_values_get(db, hash, ref, out))
 		return 0;
 	err = kve_value_read(db, t, ref, key, key_len, out);
 	if (!err)
-		kve_values_put(db, ref, out, push);
+		kve_values_put(db, hash, ref, out, push);
 	return err;
 }
 
@@ -309,18 +310,26 @@ static void want_read(struct kv_db *db, const struct kv_tree *t, struct kve_valu
 {
 	w->err = kve_value_read(db, t, &w->ref, w->key, w->key_len, w->out);
 	if (!w->err)
-		kve_values_put(db, &w->ref, w->out, push);
+		kve_values_put(db, w->hash, &w->ref, w->out, push);
 }
 
+#define NEAR_AHEAD 4u /* values that are on their way while one is copied */
+
 /* What the cache has is done, the others go to the front. Returns how many they are. */
-static u32 wants_cached(struct kv_db *db, struct kve_value_want *w, u32 n)
+static u32 wants_cached(struct kv_db *db, const struct kv_tree *t, struct kve_value_want *w, u32 n)
 {
 	struct kve_value_want one;
 	u32 i, left = 0;
 
 	for (i = 0; i < n; i++) {
+		w[i].hash = kve_value_hash(t, w[i].key, w[i].key_len);
+		kve_values_expect(db, w[i].hash);
+	}
+	for (i = 0; i < n; i++) {
+		if (i + NEAR_AHEAD < n)
+			kve_values_near(db, w[i + NEAR_AHEAD].hash, 0);
 		w[i].err = 0;
-		if (kve_values_get(db, &w[i].ref, w[i].out))
+		if (kve_values_get(db, w[i].hash, &w[i].ref, w[i].out))
 			continue;
 		one = w[left];
 		w[left++] = w[i];
@@ -429,7 +438,7 @@ static void wave_take(struct kv_db *db, const struct kv_tree *t, struct kve_valu
 					      r->buf + (le32_to_cpu(w[k].ref.offset) - r->start), w[k].key,
 					      w[k].key_len, w[k].out);
 			if (!w[k].err)
-				kve_values_put(db, &w[k].ref, w[k].out, push);
+				kve_values_put(db, w[k].hash, &w[k].ref, w[k].out, push);
 		}
 		kvp_iobuf_free(r->buf, r->len);
 	}
@@ -437,7 +446,7 @@ static void wave_take(struct kv_db *db, const struct kv_tree *t, struct kve_valu
 
 void kve_values_read(struct kv_db *db, const struct kv_tree *t, struct kve_value_want *w, u32 n, bool push)
 {
-	u32 at, next, left = wants_cached(db, w, n);
+	u32 at, next, left = wants_cached(db, t, w, n);
 	struct wave *v = left > 1 ? kvp_alloc(sizeof(*v), 0) : NULL;
 
 	if (v) {

@@ -710,7 +710,7 @@ void kve_cell_dead(struct kv_tree *t, const u8 *page, u32 i)
 	struct kvf_value_ref ref;
 
 	if (cell_dead(t, page, i, &ref))
-		kve_values_forget(t->db, &ref);
+		kve_values_forget(t->db, kve_value_hash_at(t, page, i), &ref);
 }
 
 void kve_leaf_changed(struct kv_db *db, struct kve_frame *f, u64 lsn)

@@ -145,13 +145,19 @@ KVP_INLINE int spot_fetch(const struct kve_spot *s, u32 i, bool exact, struct kv
 static int entry_fetch(struct kv_tree *t, const void *key, u32 len, struct kve_fetch *cell, void *buf,
 		       size_t cap)
 {
+	bool apart = cap && kvp_load(&t->db->values.bytes), exact;
+	u64 hash = apart ? kve_value_hash(t, key, len) : 0;
 	struct kve_spot s;
-	bool exact;
 	u32 i;
-	int err = kve_spot_find(t, key, len, &s);
+	int err;
 
+	if (apart)
+		kve_values_expect(t->db, hash);
+	err = kve_spot_find(t, key, len, &s);
 	if (err)
 		return err;
+	if (apart)
+		kve_values_near(t->db, hash, 0);
 	i = kve_node_search(s.page, t->db->geo.frame, key, len, &exact);
 	return spot_fetch(&s, i, exact, cell, buf, cap);
 }

@@ -297,13 +297,15 @@ static void apply_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_r
 /* What has just been written is likely to be read. */
 static void values_keep(struct kv_db *db, const struct kve_op *ops, u32 nr)
 {
-	u32 i;
+	const struct kve_op *op, *next;
 
-	for (i = 0; i < nr; i++) {
-		if (i + KVE_AHEAD < nr && ops[i + KVE_AHEAD].separated)
-			kve_values_expect(db, &ops[i + KVE_AHEAD].ref);
-		if (ops[i].separated && ops[i].kind == KVF_RECORD_PUT)
-			kve_values_put(db, &ops[i].ref, ops[i].value, true);
+	for (op = ops; op < ops + nr; op++) {
+		next = op + KVE_AHEAD;
+		if (next < ops + nr && next->separated)
+			kve_values_expect(db, kve_value_hash(next->tree, next->key, next->key_len));
+		if (op->separated && op->kind == KVF_RECORD_PUT)
+			kve_values_put(db, kve_value_hash(op->tree, op->key, op->key_len), &op->ref,
+				       op->value, true);
 	}
 }
 

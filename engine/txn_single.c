@@ -175,7 +175,8 @@ int kve_commit_single(struct kv_db *db, struct kve_op *op, u32 flags, bool kill_
 	if (!err) {
 		kvp_count_add(&db->commits, 1);
 		if (op->separated)
-			kve_values_put(db, &op->ref, op->value, true);
+			kve_values_put(db, kve_value_hash(op->tree, op->key, op->key_len), &op->ref,
+				       op->value, true);
 	}
 	return err;
 }

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * value_cache.c - separated values in memory, from the LSN of a record to its payload.
+ * value_cache.c - separated values in memory, from a key and the LSN of a record to its payload.
  *
  * Only bytes that have been verified come in, and no two records have the same LSN, but for a value and its
  * copy by GC: so an entry is never stale, and is found as before when its value has another place. A long
  * value is several entries, so that all fit slabs of one size.
+ *
+ * Where an entry is in the index depends on tree and key, so that a lookup can ask for it, and then for the
+ * entry itself, while it is on its way down the tree. States of one key are told apart by the LSN.
  *
  * Entries are appended to slabs of the cache's own arena and never change there. Two queues of slabs are
  * emptied from their old ends (S3-FIFO: Yang et al., "FIFO Queues Are All You Need for Cache Eviction",
@@ -44,22 +47,26 @@
 /* In front of the bytes of an entry; multiples of ENTRY_ALIGN. */
 struct kve_value_head {
 	u64 lsn;
-	u32 len; /* of the whole value */
-	u32 piece, bytes;
-	u32 zero;
+	u64 hash; /* of tree and key */
+	u32 len;  /* of the whole value */
+	u32 piece;
 };
 #define ENTRY_ALIGN 16u
 #define HEAD ((u32)sizeof(struct kve_value_head))
 #define PIECE (SLAB_BYTES / 8 - HEAD) /* so that eight fill a slab */
 
-#define NEAR_LINES 4u /* of an entry; a processor that sees them read in turn asks for the rest itself */
+#define NEAR_LINES 8u /* of an entry; a processor that sees them read in turn asks for the rest itself */
+#define SCAN_LINES 4u /* in scans: several values are on their way, and not all are looked at as a whole */
 #define PINS_NONE (1u << 31) /* of a slab: nobody can pin it */
 
 enum { SMALL, MAIN };
 #define SMALL_SHARE 10u /* one in so many slabs */
 #define PATIENCE 16u	/* slabs that are emptied before more than one look is needed to stay */
 
-/* A slot: offset in the slab / ENTRY_ALIGN (11 bits), slab (24), looks (2), tag (27). 0: empty. */
+/*
+ * A slot: offset in the slab / ENTRY_ALIGN (11 bits), slab (24), looks (2), tag (11 of the LSN, 16 of the
+ * hash). 0: empty.
+ */
 #define WORD_SLAB_SHIFT 11
 #define WORD_SLABS (1u << 24)
 #define WORD_LOOKS_SHIFT 35
@@ -67,7 +74,7 @@ enum { SMALL, MAIN };
 #define WORD_LOOKS_MAX 3u
 #define WORD_LOOKS (WORD_LOOKS_MAX * WORD_LOOK)
 #define WORD_TAG_SHIFT 37
-#define WORD_TAG_BITS (64 - WORD_TAG_SHIFT)
+#define WORD_KEY_SHIFT 48 /* the part of the tag that the key alone decides */
 #define WORD_GHOST 1ull /* slab 0: what had this tag was pushed out lately */
 
 static u32 word_slab(u64 word)
@@ -100,37 +107,129 @@ static u32 entry_bytes(u32 bytes)
 	return (u32)KVF_ROUND_UP(HEAD + bytes, ENTRY_ALIGN);
 }
 
-/* LSNs are near one another: mixed by the finalizer of MurmurHash3 (A. Appleby), but for its first shift. */
-static u64 hash_of(const struct kve_value_head *h)
+static u32 head_bytes(const struct kve_value_head *h)
 {
-	u64 x = (h->lsn + h->piece * 0xd1b54a32d192ed03ull) * 0xff51afd7ed558ccdull;
-
-	x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53ull;
-	return x ^ x >> 33;
+	return KVF_MIN(h->len - h->piece * PIECE, PIECE);
 }
 
-/* The tag of a slot, in its place. */
-static u64 tag_of(const struct kve_values *vc, u64 hash)
+static u32 head_entry_bytes(const struct kve_value_head *h)
 {
-	return hash << vc->shift >> (64 - WORD_TAG_BITS) << WORD_TAG_SHIFT;
+	return entry_bytes(head_bytes(h));
 }
 
-static void head_of(const struct kvf_value_ref *ref, struct kve_value_head *h)
+static void head_of(u64 hash, const struct kvf_value_ref *ref, struct kve_value_head *h)
 {
 	h->lsn = le64_to_cpu(ref->lsn);
+	h->hash = hash;
 	h->len = le32_to_cpu(ref->payload_len);
-	h->piece = h->zero = 0;
-	h->bytes = KVF_MIN(h->len, PIECE);
+	h->piece = 0;
 }
 
 /* The next piece of the same value; false: there is none. */
 static bool head_next(struct kve_value_head *h)
 {
-	u32 done = h->piece * PIECE + h->bytes;
+	u32 done = h->piece * PIECE + head_bytes(h);
 
 	h->piece++;
-	h->bytes = KVF_MIN(h->len - done, PIECE);
 	return done < h->len;
+}
+
+/* ---- where in the index -------------------------------------------------------------------------- */
+
+#define MIX 0xd1b54a32d192ed03ull
+
+static u64 load_64(const u8 *p)
+{
+	__le64 word;
+
+	memcpy(&word, p, sizeof(word));
+	return le64_to_cpu(word);
+}
+
+static u64 load_32(const u8 *p)
+{
+	__le32 word;
+
+	memcpy(&word, p, sizeof(word));
+	return le32_to_cpu(word);
+}
+
+/* The last 8 bytes; if they are less, zeros before them. */
+static u64 load_last(const u8 *p, u32 len)
+{
+	u64 word;
+
+	if (len >= 8)
+		return load_64(p + len - 8);
+	if (!len)
+		return 0;
+	if (len >= 4)
+		word = load_32(p) | load_32(p + len - 4) << 8 * (len - 4);
+	else
+		word = p[0] | (u64)p[len / 2] << 8 * (len / 2) | (u64)p[len - 1] << 8 * (len - 1);
+	return word << 8 * (8 - len);
+}
+
+static u64 mix(u64 x, u64 word)
+{
+	x = (x ^ word) * MIX;
+	return x ^ x >> 32;
+}
+
+/*
+ * Of a key in two parts, by words from its end on, so that they are the same wherever the parts meet. Last
+ * comes the finalizer of MurmurHash3 (A. Appleby), but for its first shift.
+ */
+KVP_INLINE u64 hash_parts(const struct kv_tree *t, const u8 *a, u32 a_len, const u8 *b, u32 b_len)
+{
+	u64 x = mix(t->id, a_len + b_len);
+
+	for (; b_len >= 8; b_len -= 8)
+		x = mix(x, load_64(b + b_len - 8));
+	if (b_len) {
+		x = mix(x, load_last(b, b_len) | load_last(a, a_len) >> 8 * b_len);
+		a_len -= KVF_MIN(a_len, 8 - b_len);
+	}
+	for (; a_len >= 8; a_len -= 8)
+		x = mix(x, load_64(a + a_len - 8));
+	if (a_len)
+		x = mix(x, load_last(a, a_len));
+	x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53ull;
+	return x ^ x >> 33;
+}
+
+u64 kve_value_hash(const struct kv_tree *t, const void *key, u32 len)
+{
+	return hash_parts(t, NULL, 0, key, len);
+}
+
+u64 kve_value_hash_at(const struct kv_tree *t, const u8 *page, u32 i)
+{
+	const struct kvf_page *p = (const struct kvf_page *)page;
+	u32 frame = t->db->geo.frame, lower_len;
+
+	return hash_parts(t, kvf_page_lower(page, frame, &lower_len), le16_to_cpu(p->prefix_len),
+			  (const u8 *)(kvf_page_item(page, frame, i) + 1),
+			  le16_to_cpu(kvf_page_slots(page)[i].suffix_len));
+}
+
+/* Pieces are anywhere. */
+static u64 piece_hash(const struct kve_value_head *h)
+{
+	return h->hash + h->piece * MIX;
+}
+
+/* The part of a slot's tag that the key decides, in its place. */
+static u64 key_tag(const struct kve_values *vc, u64 hash)
+{
+	return hash << vc->shift >> WORD_KEY_SHIFT << WORD_KEY_SHIFT;
+}
+
+/* The tag of a slot, in its place. */
+static u64 tag_of(const struct kve_values *vc, const struct kve_value_head *h)
+{
+	return key_tag(vc, piece_hash(h)) |
+	       h->lsn * MIX >> (WORD_TAG_SHIFT + 64 - WORD_KEY_SHIFT) << WORD_TAG_SHIFT;
 }
 
 int kve_values_init(struct kv_db *db, u64 bytes)
@@ -189,7 +288,7 @@ static bool entry_copy(struct kve_values *vc, const u64 *slot, u64 word, const s
 	struct kve_value_head head;
 	bool sloppy = KVP_BUG("values-no-validation");
 
-	if (!at || (version & 1 && !sloppy) || word_offset(word) + entry_bytes(want->bytes) > SLAB_BYTES)
+	if (!at || (version & 1 && !sloppy) || word_offset(word) + head_entry_bytes(want) > SLAB_BYTES)
 		return false;
 	/* Still in the index, so in that version of the slab the entry is complete. */
 	if ((kvp_load_acquire(slot) ^ word) & ~WORD_LOOKS)
@@ -198,14 +297,14 @@ static bool entry_copy(struct kve_values *vc, const u64 *slot, u64 word, const s
 	kve_racy_copy(&head, at, HEAD);
 	if (memcmp(&head, want, HEAD))
 		return false;
-	kve_racy_copy(out, at + HEAD, want->bytes);
+	kve_racy_copy(out, at + HEAD, head_bytes(want));
 	kvp_fence_acquire();
 	return kvp_load(&s->version) == version || sloppy;
 }
 
 static bool piece_get(struct kve_values *vc, const struct kve_value_head *want, void *out)
 {
-	u64 hash = hash_of(want), tag = tag_of(vc, hash), word, *slot = bucket_of(vc, hash);
+	u64 tag = tag_of(vc, want), word, *slot = bucket_of(vc, piece_hash(want));
 	bool found = false;
 	u32 i;
 
@@ -223,11 +322,11 @@ static bool piece_get(struct kve_values *vc, const struct kve_value_head *want, 
 	return found;
 }
 
-bool kve_values_get(struct kv_db *db, const struct kvf_value_ref *ref, void *out)
+bool kve_values_get(struct kv_db *db, u64 hash, const struct kvf_value_ref *ref, void *out)
 {
 	struct kve_value_head want;
 
-	head_of(ref, &want);
+	head_of(hash, ref, &want);
 	do {
 		if (!piece_get(&db->values, &want, (u8 *)out + want.piece * PIECE))
 			return false;
@@ -283,19 +382,18 @@ static const void *entry_pin(struct kve_values *vc, const u64 *slot, u64 word,
 	return memcmp(at, want, HEAD) ? NULL : at + HEAD;
 }
 
-const void *kve_values_pin(struct kv_db *db, const struct kvf_value_ref *ref, u32 *pin)
+const void *kve_values_pin(struct kv_db *db, u64 hash, const struct kvf_value_ref *ref, u32 *pin)
 {
 	struct kve_values *vc = &db->values;
 	struct kve_value_head want;
 	const void *bytes = NULL;
-	u64 hash, tag, word, *slot;
+	u64 tag, word, *slot;
 	u32 i;
 
-	head_of(ref, &want);
-	if (want.bytes < want.len)
+	head_of(hash, ref, &want);
+	if (want.len > PIECE)
 		return NULL;
-	hash = hash_of(&want);
-	tag = tag_of(vc, hash);
+	tag = tag_of(vc, &want);
 	slot = bucket_of(vc, hash);
 	for (i = 0; slot && !bytes && i < WAYS; i++, slot++) {
 		word = kvp_load_acquire(slot);
@@ -399,19 +497,18 @@ static u64 entry_append(struct kve_values *vc, struct kve_value_queue *q, const 
 	u64 word = (u64)q->newest << WORD_SLAB_SHIFT | s->used / ENTRY_ALIGN;
 
 	memcpy(at, head, HEAD);
-	memcpy(at + HEAD, bytes, head->bytes);
-	s->used += entry_bytes(head->bytes);
+	memcpy(at + HEAD, bytes, head_bytes(head));
+	s->used += head_entry_bytes(head);
 	return word;
 }
 
 /* The slot that leads to this place, if it is still in the index. */
 static u64 *slot_at(struct kve_values *vc, const struct kve_value_head *head, u32 nr, u32 offset)
 {
-	u64 word = (u64)nr << WORD_SLAB_SHIFT | offset / ENTRY_ALIGN, hash = hash_of(head);
-	u64 *slot = bucket_of(vc, hash);
+	u64 word = (u64)nr << WORD_SLAB_SHIFT | offset / ENTRY_ALIGN | tag_of(vc, head);
+	u64 *slot = bucket_of(vc, piece_hash(head));
 	u32 i;
 
-	word |= tag_of(vc, hash);
 	for (i = 0; i < WAYS; i++)
 		if (!((kvp_load(&slot[i]) ^ word) & ~WORD_LOOKS))
 			return &slot[i];
@@ -427,7 +524,7 @@ static void entry_leave(struct kve_values *vc, const struct kve_value_head *head
 	u64 word = kvp_load(slot), to = 0;
 
 	if (word_looks(word) >= looks &&
-	    (queue_has_room(vc, q, entry_bytes(head->bytes)) || slab_take(vc, q)))
+	    (queue_has_room(vc, q, head_entry_bytes(head)) || slab_take(vc, q)))
 		to = entry_append(vc, q, head, head + 1) |
 		     ((word & WORD_LOOKS) - (looks == STAYS ? 0 : WORD_LOOK));
 	else if (from == SMALL)
@@ -446,7 +543,7 @@ static void slab_retire(struct kve_values *vc, u32 from, u32 looks)
 
 	q->oldest = s->next;
 	q->nr--;
-	for (offset = 0; offset < s->used; offset += entry_bytes(head->bytes)) {
+	for (offset = 0; offset < s->used; offset += head_entry_bytes(head)) {
 		head = (const struct kve_value_head *)(vc->place[nr].mem + offset);
 		slot = slot_at(vc, head, nr, offset);
 		if (slot)
@@ -557,24 +654,24 @@ static u64 *slot_choose(const struct kve_values *vc, u64 *slots)
 static bool piece_put(struct kve_values *vc, const struct kve_value_head *head, const void *bytes, u64 limit,
 		      bool push)
 {
-	u64 hash = hash_of(head), tag = tag_of(vc, hash), *slots, *slot, word;
+	u64 tag = tag_of(vc, head), *slots, *slot, word;
 	struct kve_value_queue *q;
 
-	slots = bucket_make(vc, hash, limit, push);
+	slots = bucket_make(vc, piece_hash(head), limit, push);
 	if (!slots)
 		return false;
 	slot = slot_find(vc, slots, tag, head);
 	if (slot && !word_is_ghost(kvp_load(slot)))
 		return true;
 	q = &vc->queue[slot ? MAIN : SMALL];
-	if (!queue_has_room(vc, q, entry_bytes(head->bytes))) {
+	if (!queue_has_room(vc, q, head_entry_bytes(head))) {
 		vc->grows = true;
 		/* Its own slab, and one to move to. */
 		if (!room_make(vc, 2 * SLAB_BYTES, limit, push))
 			return false;
-		if (!queue_has_room(vc, q, entry_bytes(head->bytes)) && slab_take(vc, q))
+		if (!queue_has_room(vc, q, head_entry_bytes(head)) && slab_take(vc, q))
 			slab_tidy(vc, slot ? MAIN : SMALL);
-		if (!queue_has_room(vc, q, entry_bytes(head->bytes)) && !slab_take(vc, q))
+		if (!queue_has_room(vc, q, head_entry_bytes(head)) && !slab_take(vc, q))
 			return false;
 	}
 	word = tag | entry_append(vc, q, head, bytes);
@@ -607,14 +704,15 @@ static u64 values_limit(const struct kv_db *db)
 	return KVF_MAX(least, all > frames + gc ? all - frames - gc : 0);
 }
 
-void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const void *bytes, bool push)
+void kve_values_put(struct kv_db *db, u64 hash, const struct kvf_value_ref *ref, const void *bytes,
+		    bool push)
 {
 	struct kve_values *vc = &db->values;
 	struct kve_value_head head;
 	u64 limit;
 	bool grows;
 
-	head_of(ref, &head);
+	head_of(hash, ref, &head);
 	if (head.len > vc->limit / 8)
 		return;
 	limit = values_limit(db);
@@ -638,59 +736,52 @@ void kve_values_put(struct kv_db *db, const struct kvf_value_ref *ref, const voi
  */
 static void piece_forget(const struct kve_values *vc, const struct kve_value_head *head)
 {
-	u64 hash = hash_of(head), tag = tag_of(vc, hash), *slot = bucket_of(vc, hash), word;
+	u64 tag = tag_of(vc, head), *slot = bucket_of(vc, piece_hash(head)), word;
 	u32 i;
 
 	for (i = 0; slot && i < WAYS; i++, slot++) {
 		word = kvp_load(slot);
 		if (word_tag(word) == tag && word_slab(word) && kvp_cas(slot, &word, 0))
-			kvp_add(&vc->slab[word_slab(word)].dead, entry_bytes(head->bytes));
+			kvp_add(&vc->slab[word_slab(word)].dead, head_entry_bytes(head));
 	}
 }
 
-void kve_values_forget(struct kv_db *db, const struct kvf_value_ref *ref)
+void kve_values_forget(struct kv_db *db, u64 hash, const struct kvf_value_ref *ref)
 {
 	struct kve_value_head head;
 
-	head_of(ref, &head);
+	head_of(hash, ref, &head);
 	do
 		piece_forget(&db->values, &head);
 	while (head_next(&head));
 }
 
-void kve_values_expect(struct kv_db *db, const struct kvf_value_ref *ref)
+void kve_values_expect(const struct kv_db *db, u64 hash)
 {
-	struct kve_value_head head;
-	const u64 *slots;
+	const u64 *slots = bucket_of(&db->values, hash);
 
-	head_of(ref, &head);
-	slots = bucket_of(&db->values, hash_of(&head));
 	if (slots)
 		kvp_prefetch(slots);
 }
 
-void kve_values_near(struct kv_db *db, const struct kvf_value_ref *ref)
+/* Without branches that nobody could foresee: the tag is anywhere in the bucket. */
+void kve_values_near(const struct kv_db *db, u64 hash, u32 len)
 {
 	const struct kve_values *vc = &db->values;
-	struct kve_value_head head;
-	const u64 *slots;
+	const u64 *slots = bucket_of(vc, hash);
+	u64 tag = key_tag(vc, hash), found = 0, word;
 	const u8 *at;
-	u64 tag, word;
 	u32 i;
 
-	head_of(ref, &head);
-	tag = tag_of(vc, hash_of(&head));
-	slots = bucket_of(vc, hash_of(&head));
 	for (i = 0; slots && i < WAYS; i++) {
 		word = kvp_load(&slots[i]);
-		if (word_tag(word) != tag || !word_slab(word))
-			continue;
-		at = kvp_load(&vc->place[word_slab(word)].mem) + word_offset(word);
-		for (word = 0; word < NEAR_LINES; word++)
-			kvp_prefetch(at + word * KVE_LINE);
-		kvp_prefetch(at + HEAD + head.bytes - 1);
-		return;
+		found = (word ^ tag) >> WORD_KEY_SHIFT ? found : word;
 	}
+	at = kvp_load(&vc->place[word_slab(found)].mem) + word_offset(found);
+	for (i = 0; i < (len ? SCAN_LINES : NEAR_LINES); i++)
+		kvp_prefetch(at + i * KVE_LINE);
+	if (len)
+		kvp_prefetch(at + HEAD + len - 1);
 }
 
 /* ---- giving back ---------------------------------------------------------------------------------- */

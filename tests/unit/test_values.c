@@ -11,6 +11,7 @@
 #include "tests/unit/volume.h"
 
 #include "engine/kve.h"
+#include "engine/node.h"
 
 #include <pthread.h>
 
@@ -44,6 +45,11 @@ static struct kvf_value_ref ref_of(uint32_t n, uint32_t len)
 	return ref;
 }
 
+static u64 hash_of(kv_db *db, uint32_t n)
+{
+	return kve_value_hash(kve_tree_of(db, NULL), &n, sizeof(n));
+}
+
 static void bytes_of(uint32_t n, uint32_t len, uint8_t *out)
 {
 	uint64_t x = n;
@@ -63,7 +69,7 @@ static void insert(kv_db *db, uint32_t n, uint32_t len, bool push)
 	uint8_t bytes[LEN_MAX];
 
 	bytes_of(n, len, bytes);
-	kve_values_put(db, &ref, bytes, push);
+	kve_values_put(db, hash_of(db, n), &ref, bytes, push);
 }
 
 /* Is it there? Then it must be right. */
@@ -72,7 +78,7 @@ static bool look(kv_db *db, uint32_t n, uint32_t len)
 	struct kvf_value_ref ref = ref_of(n, len);
 	uint8_t got[LEN_MAX], want[LEN_MAX];
 
-	if (!kve_values_get(db, &ref, got))
+	if (!kve_values_get(db, hash_of(db, n), &ref, got))
 		return false;
 	bytes_of(n, len, want);
 	must(!memcmp(got, want, len));
@@ -83,7 +89,7 @@ static bool look(kv_db *db, uint32_t n, uint32_t len)
 static const void *look_pinned(kv_db *db, uint32_t n, uint32_t len, uint32_t *pin)
 {
 	struct kvf_value_ref ref = ref_of(n, len);
-	const void *got = kve_values_pin(db, &ref, pin);
+	const void *got = kve_values_pin(db, hash_of(db, n), &ref, pin);
 	uint8_t want[LEN_MAX];
 
 	if (!got)
@@ -139,16 +145,75 @@ START_TEST(only_the_same)
 		must(look(v.db, i, lens[i]));
 		ref = ref_of(i, lens[i]);
 		ref.lsn = cpu_to_le64(le64_to_cpu(ref.lsn) + 1);
-		must(!kve_values_get(v.db, &ref, out));
+		must(!kve_values_get(v.db, hash_of(v.db, i), &ref, out));
 		/* GC has moved it. */
 		ref = ref_of(i, lens[i]);
 		ref.segment_gen = cpu_to_le32(le32_to_cpu(ref.segment_gen) + 1);
 		ref.offset = cpu_to_le32(le32_to_cpu(ref.offset) + 16);
-		must(kve_values_get(v.db, &ref, out));
+		must(kve_values_get(v.db, hash_of(v.db, i), &ref, out));
 		ref = ref_of(i, lens[i] + 1);
-		must(!kve_values_get(v.db, &ref, out));
+		must(!kve_values_get(v.db, hash_of(v.db, i), &ref, out));
 		must(look(v.db, i, lens[i]));
 	}
+	volume_end(&v);
+}
+END_TEST
+
+/* Several states of a key, as snapshots see them; one of them dies. */
+START_TEST(states_of_a_key)
+{
+	uint8_t bytes[4][600], out[600];
+	struct kvf_value_ref ref[4];
+	struct volume v;
+	uint32_t i;
+	u64 hash;
+
+	volume_make(&v, MEM_DEFAULT, cache_8m);
+	hash = hash_of(v.db, 1);
+	for (i = 0; i < 4; i++) {
+		ref[i] = ref_of(i, 600);
+		bytes_of(i, 600, bytes[i]);
+		kve_values_put(v.db, hash, &ref[i], bytes[i], true);
+	}
+	kve_values_forget(v.db, hash, &ref[2]);
+	for (i = 0; i < 4; i++) {
+		must(kve_values_get(v.db, hash, &ref[i], out) == (i != 2));
+		must(i == 2 || !memcmp(out, bytes[i], 600));
+	}
+	must(!kve_values_get(v.db, hash_of(v.db, 2), &ref[1], out));
+	volume_end(&v);
+}
+END_TEST
+
+/* A key has its place in the index whether it comes as a whole or in a page, behind any prefix. */
+START_TEST(hash_of_a_slot)
+{
+	uint8_t key[64], lower[64], upper[64], *page;
+	struct kve_cell cell = { .nr = 1, .part[0] = { "v", 1 } };
+	uint32_t prefix, len, frame;
+	struct kv_tree *t;
+	struct volume v;
+
+	volume_make(&v, MEM_DEFAULT, cache_8m);
+	t = kve_tree_of(v.db, NULL);
+	frame = v.db->geo.frame;
+	page = malloc(frame);
+	bytes_of(7, sizeof(key), key);
+	for (prefix = 0; prefix < 40; prefix++)
+		for (len = prefix + 1; len < sizeof(key); len++) {
+			memcpy(lower, key, sizeof(key));
+			memcpy(upper, key, sizeof(key));
+			lower[prefix] = 0;
+			upper[prefix] = 0xff;
+			key[prefix] = 0x80;
+			kve_node_init(page, frame, v.db->uuid, t->id, 0, lower, prefix + 1, upper,
+				      prefix + 1);
+			must(le16_to_cpu(((struct kvf_page *)page)->prefix_len) == prefix);
+			must(!kve_node_insert(page, frame, 0, key, len, &cell, NULL));
+			must(kve_value_hash_at(t, page, 0) == kve_value_hash(t, key, len));
+			must(kve_value_hash(t, key, len) != kve_value_hash(t, key, len - 1));
+		}
+	free(page);
 	volume_end(&v);
 }
 END_TEST
@@ -577,6 +642,8 @@ static Suite *suite(void)
 
 	tcase_set_timeout(t, 400); /* a sanitizer on a busy machine */
 	tcase_add_test(t, only_the_same);
+	tcase_add_test(t, states_of_a_key);
+	tcase_add_test(t, hash_of_a_slot);
 	tcase_add_loop_test(t, a_pass_pushes_nothing_out, 0, 2);
 	tcase_add_test(t, hot_ones_give_way);
 	tcase_add_test(t, pinned_ones_stay);
