@@ -89,8 +89,8 @@ static int round_freeze(struct round *r, const struct kve_logpos *at)
 	r->gen = kve_freeze(db);
 	if (!KVP_BUG("range-cursor-late"))
 		kve_ranges_freeze(db);
-	db->ckpt_gen = r->gen;
 	kvp_mutex_lock(&db->state);
+	kvp_store(&db->ckpt_gen, r->gen);
 	if (db->pinned < r->gen + 1)
 		kvp_store(&db->pinned, r->gen + 1);
 	kvp_mutex_unlock(&db->state);
@@ -227,7 +227,7 @@ static void round_end(struct round *r, int err)
 		kve_pageout_free(r->po);
 	writers_stop(db);
 	kvp_rwsem_down_write(&db->tree_lock);
-	db->ckpt_gen = 0;
+	kvp_store(&db->ckpt_gen, 0ull);
 	kvp_mutex_lock(&db->space.lock);
 	db->ckpt_frees = NULL;
 	db->space.replacing = false;

@@ -261,10 +261,10 @@ static int make(struct kv_db *db, struct kve_snapshot *s, const struct kv_tree *
 	t->head.count = from->head.count;
 	t->origin = (struct kve_origin){ .gen = s->gen, .lsn = s->lsn, .object = db->next_object,
 					 .tree = from->id };
+	kve_gen_changed(db);
 	kvp_rwsem_down_write(&db->tree_lock);
 	kve_tree_create_apply(db, t);
 	kvp_rwsem_up_write(&db->tree_lock);
-	db->changed_gen = db->open_gen;
 	db->rolled = true;
 	err = kve_checkpoint_locked(db, NULL, false, true);
 	db->rolled = false;
@@ -438,7 +438,7 @@ static int prune_leaf(struct kv_db *db, struct kve_frame *leaf)
 		prune_apply(db, top, own);
 		kvp_rwsem_up_write(&db->tree_lock);
 		db->changed = true;
-		db->changed_gen = db->open_gen;
+		kve_gen_changed(db);
 	}
 	kve_dead_done(db, nr);
 	return err;
@@ -460,7 +460,7 @@ static int prune_end(struct kv_db *db, struct kv_tree *t)
 	kvp_rwsem_up_write(&db->tree_lock);
 	kve_detach_forget(t);
 	db->changed = true;
-	db->changed_gen = db->open_gen;
+	kve_gen_changed(db);
 	return 0;
 }
 

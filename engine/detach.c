@@ -302,7 +302,7 @@ static int leave_locked(struct kve_detach *d)
 	if (!err) {
 		leave_set(t, true);
 		db->changed = true;
-		db->changed_gen = db->open_gen;
+		kve_gen_changed(db);
 	}
 	kvp_gate_open(&db->writer);
 	if (err)

@@ -320,7 +320,7 @@ static int collapse(struct kv_db *db, struct kv_tree *t, bool *done)
 		if (!*done)
 			err = kve_tree_remove(t, "", 1);
 		db->changed = true;
-		db->changed_gen = db->open_gen;
+		kve_gen_changed(db);
 	}
 	return err;
 }

@@ -173,7 +173,7 @@ static void apply(struct kv_db *db, struct kve_gc_swaps *st)
 		kve_leaf_changed(db, st->leaf[i], 0);
 		cell_swap(db, r, st->leaf[i], st->slot[i]);
 		db->changed = true;
-		db->changed_gen = db->open_gen;
+		kve_gen_changed(db);
 	}
 }
 

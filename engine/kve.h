@@ -445,13 +445,13 @@ struct kv_db {
 
 	u64 applied;  /* odd while a transaction is applied: readers without lock see all of it or nothing */
 	u64 open_gen; /* writer lock to change: generation of changes made now */
-	u64 ckpt_gen; /* 0, or the generation that a checkpoint is writing */
+	u64 ckpt_gen; /* atomic: 0, or the generation that a checkpoint is writing */
 	struct kve_batch_items *ckpt_frees; /* and its free batch */
-	u64 pinned;   /* highest pinned generation + 1, 0: none; writer lock */
+	u64 pinned;   /* highest pinned generation + 1, 0: none; gate closed to rise, state lock */
 	u64 read_pinned; /* likewise, of readers alone */
 	bool marked;  /* the superblock on the medium is not clean any more */
 	bool changed; /* something to checkpoint */
-	u64 changed_gen;   /* generation of the last change: equal states share a freeze */
+	u64 changed_gen;   /* atomic: generation of the last change; equal states share a freeze */
 	u64 last_ckpt_pos; /* bytes of log since the last checkpoint */
 	u64 next_object;
 	u32 next_tree;
@@ -964,7 +964,7 @@ int kve_read_check(struct kv_read *r);
 int kve_read_done(struct kv_read *r, int err);
 /* Lowest pinned generation, KVE_LIVE: none. */
 u64 kve_readers_oldest(struct kv_db *db);
-/* Recompute db->pinned. Writer lock. */
+/* Recompute db->pinned. */
 void kve_pinned_update(struct kv_db *db);
 /* Expire readers that hold too much. Checkpoint. */
 void kve_readers_expire(struct kv_db *db);

@@ -223,6 +223,14 @@ static inline bool kve_dirty_by(const struct kve_frame *f, u64 gen)
 {
 	return kvp_load_acquire(&f->dirty) && kvp_load(&f->dirty_since) <= gen;
 }
+/*
+ * The state is no longer that of the last freeze, so a reader that begins from here on needs another. Before
+ * anybody can see the change. Gate closed.
+ */
+static inline void kve_gen_changed(struct kv_db *db)
+{
+	kvp_store_release(&db->changed_gen, db->open_gen);
+}
 /* Must the live image be kept when f changes, for a reader or a checkpoint? Gate shared at least. */
 bool kve_image_needed(const struct kv_db *db, const struct kve_frame *f);
 /* A prepared leaf has changed: marks, and single changes are let in. Tree lock exclusive. */

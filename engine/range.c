@@ -169,7 +169,7 @@ void kve_range_done(struct kv_tree *t, struct kve_range *r)
 	r->done_gen = t->db->open_gen;
 	lsn_renew(t);
 	t->db->changed = true;
-	t->db->changed_gen = t->db->open_gen;
+	kve_gen_changed(t->db);
 }
 
 /* Is all that old covers covered by r? */

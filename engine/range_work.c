@@ -83,7 +83,7 @@ int kve_range_purge(struct kv_db *db, struct kv_tree *t, struct kve_frame *leaf)
 	kvp_rwsem_up_write(&db->tree_lock);
 	kve_dead_done(db, nr);
 	db->changed = true;
-	db->changed_gen = db->open_gen;
+	kve_gen_changed(db);
 	return 0;
 }
 
@@ -178,7 +178,7 @@ static void cursor_move(struct kv_db *db, struct kve_range *r, struct kv_tree *t
 		memcpy(r->cursor, upper, len);
 		r->cursor_len = len;
 		db->changed = true;
-		db->changed_gen = db->open_gen;
+		kve_gen_changed(db);
 	}
 	kvp_rwsem_up_write(&db->tree_lock);
 }

@@ -437,7 +437,7 @@ static int apply_records(struct replay *rp, struct kve_scan *sc)
 			return err;
 		rp->records++;
 		db->changed = true;
-		db->changed_gen = db->open_gen;
+		kve_gen_changed(db);
 		kvp_resched();
 		err = whole ? checkpoint_look(rp, sc) : 0;
 		if (err)

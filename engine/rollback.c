@@ -465,7 +465,7 @@ static int go_back(struct rollback *rb)
 	kve_snapshots_roll(db, rb->snap, rb->stale);
 	rb->stale = NULL;
 	db->changed = true;
-	db->changed_gen = db->open_gen;
+	kve_gen_changed(db);
 	db->rolled = true;
 	err = kve_checkpoint_locked(db, NULL, false, true);
 	if (!err)

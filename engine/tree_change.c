@@ -69,7 +69,7 @@ static void shadow_take(struct kv_db *db, struct kve_frame *f, struct kve_shadow
 	if (!f->shadow_listed) {
 		f->shadow_listed = true;
 		f->shadow_next = db->shadowed;
-		db->shadowed = f;
+		kvp_store(&db->shadowed, f);
 	}
 	kvp_mutex_unlock(&db->marks);
 }
@@ -87,7 +87,7 @@ int kve_frame_prepare(struct kv_db *db, struct kve_frame *f)
 	kvp_rwsem_down_write(&db->tree_lock);
 	shadow_take(db, f, sh);
 	/* Even if no change follows: a reader that begins now needs a freeze to find this image. */
-	db->changed_gen = db->open_gen;
+	kve_gen_changed(db);
 	kvp_rwsem_up_write(&db->tree_lock);
 	return 0;
 }
@@ -127,7 +127,7 @@ int kve_head_prepare(struct kv_db *db, struct kv_tree *t)
 	if (h->root)
 		h->root->refs++;
 	t->head.gen = db->open_gen;
-	db->changed_gen = db->open_gen;
+	kve_gen_changed(db);
 	kvp_rwsem_up_write(&db->tree_lock);
 	return 0;
 }
@@ -228,7 +228,7 @@ void kve_shadows_drop(struct kv_db *db)
 		}
 		kve_frame_unref(db, f);
 	}
-	db->shadowed = keep;
+	kvp_store(&db->shadowed, keep);
 	for (t = db->trees; t; t = t->next) {
 		heads_drop(db, t);
 		kve_ranges_drop(t, range_pinned);

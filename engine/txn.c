@@ -288,10 +288,10 @@ static void apply_all(struct kv_db *db, struct kve_op *ops, u32 nr, struct kve_r
 		else if (ops[i].kind == KVF_RECORD_RANGE_DELETE)
 			range_apply(&ops[i]);
 	}
+	kve_gen_changed(db);
 	kve_even(&db->applied);
 	kvp_rwsem_up_write(&db->tree_lock);
 	db->changed = true;
-	db->changed_gen = db->open_gen;
 }
 
 /* What has just been written is likely to be read. */
