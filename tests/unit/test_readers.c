@@ -51,7 +51,7 @@ START_TEST(each_sees_its_state)
 }
 END_TEST
 
-/* Where nothing has been committed they do not wait for a writer that is inside: this thread would, for ever. */
+/* Where nothing has been committed nobody waits for a writer that is inside: this thread would, for ever. */
 START_TEST(come_and_go_beside_a_writer)
 {
 	kv_read *first, *second;
