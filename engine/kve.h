@@ -185,6 +185,7 @@ struct kve_segment {
 	u64 last_lsn;
 	u32 used;	/* TREE: units in use */
 	u32 backed;	/* bytes from the start that the medium is known to back */
+	u32 asked;	/* LOG: and up to where it was asked to, perhaps for zeros as well */
 	u8 *bitmap;	/* TREE */
 };
 
@@ -271,8 +272,8 @@ struct kve_log {
 	u32 written;		 /* the segment is at home up to here (whole blocks) */
 	u32 windowed;		 /* and in the window up to here */
 	u32 limit;		 /* most bytes that may be unwritten */
-	u32 backed;		 /* the medium backs the head segment up to here, at least; atomic: grows */
-	u32 next_segment, next_gen;
+	u32 backed;		 /* the head segment's space was asked for up to here; atomic: grows */
+	u32 next_segment, next_gen, next_backed; /* likewise */
 	struct kve_log_ending ending;
 	u8 *ring;
 	u32 ring_bytes;
@@ -302,7 +303,8 @@ struct kve_log {
 	struct kvp_thread *writer;
 	struct kvp_mutex backing; /* who asks the medium for space of the log */
 	struct kvp_cond wake;	  /* with state */
-	u64 syncs_seen;		  /* backing lock: when space was asked for last */
+	u64 syncs_seen;		  /* backing lock: when space was asked for last; */
+	bool syncs_frequent;	  /* and whether there were many since the time before */
 	bool kicked;		  /* atomic: the writer is about to look */
 	bool writing;		  /* state lock */
 };
@@ -349,8 +351,7 @@ struct kve_cache {
 	u64 wanted; /* frames that the system wants back; atomic; the worker sees to it */
 };
 
-/* Separated values in memory; see value_cache.c. */
-/* Read without a lock, never freed while the volume is open. Small: each lookup of a value needs one. */
+/* Separated values in memory; see value_cache.c. This is small, as each lookup of a value needs one. */
 struct kve_value_place {
 	u64 version; /* odd while nothing in the slab counts */
 	u8 *mem;     /* NULL: given back */
@@ -557,7 +558,7 @@ enum kve_share { KVE_SHARE_NONE, KVE_SHARE_FREEING, KVE_SHARE_ALL };
 int kve_segment_take(struct kv_db *db, u8 kind, enum kve_share share, u32 *segment);
 /* Undo of kve_segment_take for a segment that was never written. */
 void kve_segment_drop(struct kv_db *db, u32 segment);
-/* Bytes [0, upto) of the segment are backed by the medium; flags: KVP_WRITTEN. */
+/* Bytes [0, upto) of the segment are backed; flags: KVP_WRITTEN, those not asked for before. */
 int kve_segment_back(struct kv_db *db, u32 segment, u32 upto, unsigned int flags);
 /* blocks for a page; avoid: segment not to use (KVF_NO_SEGMENT: none). stream 0 or 1 */
 int kve_blocks_take(struct kv_db *db, u32 blocks, u32 avoid, unsigned int stream, u64 *block);

@@ -51,13 +51,14 @@ static void head_set(struct kv_db *db, const struct kve_logpos *head, u32 next_s
 	s = &db->space.seg[head->segment];
 	s->incarnation = head->incarnation;
 	s->row_dirty = true;
-	backed = s->backed;
+	backed = s->asked;
 	kvp_mutex_unlock(&db->space.lock);
 	kvp_mutex_lock(&log->append);
 	log->pos = *head;
 	log->pos.offset = log->filled = log->written = log->windowed = db->geo.block;
 	log->next_segment = next_segment;
 	log->next_gen = next_gen;
+	log->next_backed = 0;
 	log->backed = backed;
 	log->entries_nr = log->records = 0;
 	log->first_lsn = head->lsn;

@@ -23,10 +23,16 @@ static void writer_kick(struct kv_db *db)
 }
 
 /* The first step is for small volumes, which will not need the second. */
-static bool backing_due(const struct kve_log *log, u32 segment_bytes)
+static bool backing_due(const struct kv_db *db)
 {
-	return log->backed < segment_bytes && (kvp_load(&log->switched) || log->backed > KVE_LOG_STEP) &&
-	       log->pos.offset + log->ring_bytes / 2 > log->backed;
+	const struct kve_log *log = &db->log;
+	u32 near = log->pos.offset + log->ring_bytes / 2;
+
+	if (!db->dev->growable || (!kvp_load(&log->switched) && log->backed <= KVE_LOG_STEP))
+		return false;
+	if (log->backed < db->geo.segment)
+		return near > log->backed;
+	return near > db->geo.segment && near - db->geo.segment > log->next_backed;
 }
 
 /* Not near the end of the segment: what is left goes with the seal, which would wait for a write. */
@@ -42,34 +48,56 @@ void kve_log_writer_poke(struct kv_db *db)
 
 	if (!log->writer || kvp_load(&log->kicked))
 		return;
-	if (home_due(log, db->geo.segment) || backing_due(log, db->geo.segment))
+	if (home_due(log, db->geo.segment) || backing_due(db))
 		writer_kick(db);
 }
 
 /*
  * A sync of what lies in space that was never written changes metadata of the file, and takes twice as long.
- * Writing zeros first pays where syncs are frequent; loads are better off without.
+ * Writing zeros first pays where syncs are frequent, which shows each time that more than a header's space is
+ * asked for; loads are better off without. Backing lock.
  */
-static unsigned int syncs_matter(struct kve_log *log)
+static unsigned int syncs_matter(struct kv_db *db, u32 bytes)
 {
-	u64 syncs = kvp_load(&log->syncs), since = syncs - log->syncs_seen;
+	struct kve_log *log = &db->log;
+	u64 syncs = kvp_load(&log->syncs);
 
-	log->syncs_seen = syncs;
-	return since > 1 || !kvp_load(&log->switched) ? KVP_WRITTEN : 0;
+	if (bytes > db->geo.block) {
+		log->syncs_frequent = syncs - log->syncs_seen > 1;
+		log->syncs_seen = syncs;
+	}
+	return log->syncs_frequent || !kvp_load(&log->switched) ? KVP_WRITTEN : 0;
+}
+
+/* Bytes up to there that nobody has asked for. */
+static u32 unasked(struct kv_db *db, u32 segment, u32 upto)
+{
+	u32 asked;
+
+	kvp_mutex_lock(&db->space.lock);
+	asked = db->space.seg[segment].asked;
+	kvp_mutex_unlock(&db->space.lock);
+	return upto - KVF_MIN(asked, upto);
 }
 
 /* Backing lock. */
-static int back(struct kv_db *db, u32 segment, u32 upto)
+static int back(struct kv_db *db, u32 segment, u32 upto, unsigned int flags)
 {
 	struct kve_log *log = &db->log;
-	int err = kve_segment_back(db, segment, upto, syncs_matter(log));
+	int err;
 
+	/* What is no file has all it will ever have. */
+	if (!db->dev->growable)
+		upto = db->geo.segment;
+	err = kve_segment_back(db, segment, upto, flags);
 	if (!err && db->window)
 		err = kvp_dev_window_back(db->dev, KVF_MIN(upto, db->geo.window));
 	if (!err) {
 		kvp_mutex_lock(&log->append);
 		if (log->pos.segment == segment)
 			kvp_store(&log->backed, KVF_MAX(log->backed, upto));
+		if (log->next_segment == segment)
+			log->next_backed = KVF_MAX(log->next_backed, upto);
 		kvp_mutex_unlock(&log->append);
 	}
 	return err;
@@ -81,7 +109,7 @@ int kve_log_back(struct kv_db *db, u32 segment, u32 upto)
 
 	/* Zeros must not come behind records: one at a time. */
 	kvp_mutex_lock(&db->log.backing);
-	err = back(db, segment, upto);
+	err = back(db, segment, upto, syncs_matter(db, unasked(db, segment, upto)));
 	kvp_mutex_unlock(&db->log.backing);
 	return err;
 }
@@ -90,7 +118,7 @@ int kve_log_back(struct kv_db *db, u32 segment, u32 upto)
  * The same, if it is still the head or the one behind it: it stays so while the lock is held, as going on to
  * another segment needs the lock. Zeros must not come to what is a page by now.
  */
-static int back_ours(struct kv_db *db, u32 segment, u32 upto)
+static int back_ours(struct kv_db *db, u32 segment, u32 upto, unsigned int flags)
 {
 	struct kve_log *log = &db->log;
 	bool ours;
@@ -101,7 +129,7 @@ static int back_ours(struct kv_db *db, u32 segment, u32 upto)
 	ours = segment == log->pos.segment || segment == log->next_segment;
 	kvp_mutex_unlock(&log->append);
 	if (ours)
-		err = back(db, segment, upto);
+		err = back(db, segment, upto, flags);
 	kvp_mutex_unlock(&log->backing);
 	return err;
 }
@@ -126,22 +154,26 @@ static void ahead_of(struct kv_db *db, struct kve_logpos *pos, u32 *next, u32 *h
 /* Best effort: who needs the space asks again, and gets the error. */
 static void back_ahead(struct kv_db *db)
 {
-	u32 next, head_end, next_end, at;
+	u32 next, head_end, next_end, at, bytes;
 	struct kve_logpos pos;
+	unsigned int flags;
 
-	/* What is no file has all it will ever have. */
 	if (!db->dev->growable)
 		return;
 	ahead_of(db, &pos, &next, &head_end, &next_end);
 	if (pos.segment == KVF_NO_SEGMENT)
 		return;
+	bytes = unasked(db, pos.segment, head_end) + (next_end ? unasked(db, next, next_end) : 0);
+	kvp_mutex_lock(&db->log.backing);
+	flags = syncs_matter(db, bytes);
+	kvp_mutex_unlock(&db->log.backing);
 	for (at = pos.offset; at < head_end;) {
 		at = (u32)KVF_MIN(KVF_ROUND_UP((u64)at + 1, PIECE), (u64)head_end);
-		if (back_ours(db, pos.segment, at))
+		if (back_ours(db, pos.segment, at, flags))
 			return;
 	}
 	if (next_end)
-		(void)back_ours(db, next, next_end);
+		(void)back_ours(db, next, next_end, flags);
 }
 
 static void writer(void *arg)

@@ -266,6 +266,7 @@ static int segment_take_locked(struct kv_db *db, u8 kind, enum kve_share share, 
 	s->pinned = s->pinned_frozen = 0;
 	s->last_lsn = 0;
 	s->incarnation = 0;
+	s->asked = 0;
 	s->dying = s->busy = s->stuck = s->leaving = s->fixed = false;
 	s->used = kind == KVF_KIND_TREE;
 	s->bitmap = bitmap;
@@ -306,19 +307,23 @@ int kve_segment_back(struct kv_db *db, u32 segment, u32 upto, unsigned int flags
 {
 	struct kve_segment *s;
 	u32 from;
-	int err;
+	int err = 0;
 
 	kvp_mutex_lock(&db->space.lock);
 	s = &db->space.seg[segment];
-	from = s->backed;
+	from = s->asked;
+	/* The reserve is backed, but nothing was written there. */
+	if (!(flags & KVP_WRITTEN) || KVP_BUG("zeros-forgotten"))
+		from = KVF_MAX(from, s->backed);
 	kvp_mutex_unlock(&db->space.lock);
-	if (from >= upto)
-		return 0;
-	err = kvp_dev_allocate(db->dev, kve_segment_offset(db, segment) + from, upto - from, flags);
+	if (from < upto)
+		err = kvp_dev_allocate(db->dev, kve_segment_offset(db, segment) + from, upto - from, flags);
 	if (err)
 		return err;
 	kvp_mutex_lock(&db->space.lock);
-	db->space.seg[segment].backed = upto;
+	s = &db->space.seg[segment];
+	s->backed = KVF_MAX(s->backed, upto);
+	s->asked = KVF_MAX(s->asked, upto);
 	kvp_mutex_unlock(&db->space.lock);
 	return 0;
 }

@@ -236,8 +236,12 @@ static int zero_unwritten(struct file_dev *f, u64 off, u64 end, u64 old_size)
 
 	while (off < within) {
 		data = lseek(f->fd, (off_t)off, SEEK_DATA);
-		if (data < 0 && errno != ENXIO) /* ENXIO: no more data up to the end */
-			return write_zeros(f, off, end);
+		/* There may be records. */
+		if (data < 0 && errno != ENXIO) {
+			off = within;
+			break;
+		}
+		/* ENXIO: no more data up to the end */
 		if (data < 0 || (u64)data >= within)
 			break;
 		data &= ~(off_t)(f->dev.align - 1);
