@@ -7,7 +7,7 @@
 
 #include "kve.h"
 
-#define KVE_HASHED 16u
+#define KVE_HASHED 16u /* more than a scan looks ahead */
 
 struct kv_cursor {
 	struct kv_db *db;
@@ -37,7 +37,7 @@ struct kv_cursor {
 	struct {
 		u32 slot;
 		u64 hash;
-	} hashed[KVE_HASHED]; /* by slot */
+	} hashed[KVE_HASHED]; /* of slots of page, each in its number modulo the size; ~0: none */
 	u32 pin; /* where in the cache of values the last one stands */
 	const void *pinned; /* of the position: it stays where it is until the cursor moves */
 	struct kve_scan_at scan; /* separated values that are asked for */

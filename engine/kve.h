@@ -303,8 +303,8 @@ struct kve_log {
 	struct kvp_thread *writer;
 	struct kvp_mutex backing; /* who asks the medium for space of the log */
 	struct kvp_cond wake;	  /* with state */
-	u64 syncs_seen;		  /* backing lock: when space was asked for last; */
-	bool syncs_frequent;	  /* and whether there were many since the time before */
+	u64 syncs_seen;		  /* backing lock: when space was asked for last */
+	bool syncs_frequent;	  /* backing lock: more than one then, since the time before */
 	bool kicked;		  /* atomic: the writer is about to look */
 	bool writing;		  /* state lock */
 };
@@ -351,7 +351,7 @@ struct kve_cache {
 	u64 wanted; /* frames that the system wants back; atomic; the worker sees to it */
 };
 
-/* Separated values in memory; see value_cache.c. This is small, as each lookup of a value needs one. */
+/* Values in memory: value_cache.c. Read without a lock, freed with the volume; small: all lookups need it. */
 struct kve_value_place {
 	u64 version; /* odd while nothing in the slab counts */
 	u8 *mem;     /* NULL: given back */
@@ -674,7 +674,7 @@ struct kve_value_want {
 	const void *key;
 	u32 key_len;
 	u32 item;  /* of the caller: wants are sorted */
-	u64 hash;  /* of kve_values_read */
+	u64 hash;  /* kve_values_read sets it: kve_value_hash() of the key */
 	void *out; /* room for ref.payload_len */
 	int err;
 };
