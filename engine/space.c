@@ -14,6 +14,7 @@
 #define RESERVE_BACKED 8u   /* of an image that ends with its file system: closing takes some as well */
 #define RESERVE_TRIES 64u   /* segments that are tried for it at once */
 #define RESERVE_FROM 32u    /* smaller images have none but what they are created with */
+#define RUN_BYTES (4u << 20)
 #define WAITS_MIN 4u	    /* that are worth a checkpoint */
 #define GROW_BYTES (64u << 20) /* at once, at most */
 
@@ -161,6 +162,12 @@ static u32 find_free(struct kve_space *sp, u32 segment_bytes)
 	return sp->host_full ? KVF_NO_SEGMENT : found;
 }
 
+/* Segments that are backed at once. */
+static u32 space_run(const struct kv_db *db)
+{
+	return KVF_MIN(KVF_MAX(db->space.nr / 32, 1u), KVF_MAX(RUN_BYTES >> db->geo.segment_shift, 1u));
+}
+
 static u32 backed_free(const struct kv_db *db)
 {
 	u32 i, n = 0, nr = KVF_MIN(db->space.nr, db->space.ceiling);
@@ -179,6 +186,27 @@ static u32 unbacked_free(const struct kv_db *db, u32 i)
 		    !db->space.seg[i].busy)
 			return i;
 	return KVF_NO_SEGMENT;
+}
+
+/*
+ * Segment nr is backed, and those behind it that may be as well, the more the larger the volume is: asking
+ * for space stops all that write to the file, however little it is. How many; 0: see *err.
+ */
+static u32 run_back(struct kv_db *db, u32 nr, int *err)
+{
+	struct kve_space *sp = &db->space;
+	u32 i, most = space_run(db), n = 1;
+
+	while (n < most && unbacked_free(db, nr + n) == nr + n)
+		n++;
+	*err = kvp_dev_allocate(db->dev, kve_segment_offset(db, nr), (u64)n << db->geo.segment_shift, 0);
+	if (*err == -KVE_no_space && n > 1) {
+		n = 1;
+		*err = kvp_dev_allocate(db->dev, kve_segment_offset(db, nr), db->geo.segment, 0);
+	}
+	for (i = 0; !*err && i < n; i++)
+		sp->seg[nr + i].backed = db->geo.segment;
+	return *err ? 0 : n;
 }
 
 /*
@@ -204,11 +232,7 @@ static int reserve_back(struct kv_db *db)
 			err = full ? -KVE_no_space : space_grow(db);
 		}
 		if (!err || nr < sp->nr)
-			err = kvp_dev_allocate(db->dev, kve_segment_offset(db, nr), db->geo.segment, 0);
-		if (!err) {
-			sp->seg[nr].backed = db->geo.segment;
-			have++;
-		}
+			have += run_back(db, nr, &err);
 		full |= err == -KVE_no_space;
 		if (err && (err != -KVE_no_space || nr >= sp->nr))
 			break;
@@ -781,7 +805,7 @@ void kve_space_trim(struct kv_db *db)
 	kvp_mutex_lock(&sp->lock);
 	nr = sp->nr;
 	kvp_mutex_unlock(&sp->lock);
-	pool = KVF_MAX(kve_space_pool(db, nr), RESERVE_BACKED + 2);
+	pool = KVF_MAX(kve_space_pool(db, nr), RESERVE_BACKED + 2 + space_run(db));
 	for (i = KVF_SEG_FIRST; i < nr; i++)
 		segment_punch(db, i, &pool);
 }

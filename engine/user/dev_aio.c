@@ -3,9 +3,10 @@
  * dev_aio.c - the file device: many transfers at once, by libaio.
  *
  * Without O_DIRECT libaio works one by one inside io_submit, and a single transfer is cheaper by
- * pread (measured: up to 10 %), so both go the plain way. A context serves one batch at a time;
- * idle ones wait in the device's pool. The system gives out contexts up to fs.aio-max-nr: without
- * one, the plain way.
+ * pread (measured: up to 10 %), so both go the plain way. A context serves one batch at a time; idle
+ * ones wait in the device's pool, and when it is closed for the next device that is opened: the system
+ * takes tens of milliseconds to take one back. It gives out contexts up to fs.aio-max-nr: without one, the
+ * plain way.
  *
  * Neither batch nor finish may return while the kernel may still touch the caller's buffers, whatever fails.
  */
@@ -15,6 +16,7 @@
 #include <libaio.h>
 
 #define AIO_DEPTH 128u
+#define SPARE_MAX 16u
 
 struct aio_pool {
 	struct aio_pool *next;
@@ -25,21 +27,60 @@ struct aio_pool {
 	unsigned int sent; /* in flight: the first so many transfers of the last part of a batch */
 };
 
+static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
+static io_context_t spare[SPARE_MAX];
+static unsigned int spares;
+
+/* A child has none of its parent's contexts, and nobody who could open the lock. */
+void kvp_file_forked(void)
+{
+	pthread_mutex_init(&spare_lock, NULL);
+	spares = 0;
+}
+
+static bool context_get(io_context_t *ctx)
+{
+	bool found;
+
+	pthread_mutex_lock(&spare_lock);
+	found = spares > 0;
+	if (found)
+		*ctx = spare[--spares];
+	pthread_mutex_unlock(&spare_lock);
+	/* From now on forking is noticed. */
+	(void)kvp_process_id();
+	return found || !io_setup(AIO_DEPTH, ctx);
+}
+
+/* Nothing is under way in it. */
+static void context_put(io_context_t ctx)
+{
+	bool kept;
+
+	pthread_mutex_lock(&spare_lock);
+	kept = spares < SPARE_MAX;
+	if (kept)
+		spare[spares++] = ctx;
+	pthread_mutex_unlock(&spare_lock);
+	if (!kept)
+		io_destroy(ctx);
+}
+
 static struct aio_pool *aio_get(struct file_dev *f)
 {
 	struct aio_pool *a;
 
-	pthread_mutex_lock(&f->grow);
+	pthread_mutex_lock(&f->idle);
 	a = f->pool;
 	if (a)
 		f->pool = a->next;
-	pthread_mutex_unlock(&f->grow);
+	pthread_mutex_unlock(&f->idle);
 	if (a)
 		return a;
 	a = kvp_alloc(sizeof(*a), KVP_ZERO);
 	if (!a)
 		return NULL;
-	if (io_setup(AIO_DEPTH, &a->ctx)) {
+	if (!context_get(&a->ctx)) {
 		kvp_free(a);
 		return NULL;
 	}
@@ -48,10 +89,10 @@ static struct aio_pool *aio_get(struct file_dev *f)
 
 static void aio_put(struct file_dev *f, struct aio_pool *a)
 {
-	pthread_mutex_lock(&f->grow);
+	pthread_mutex_lock(&f->idle);
 	a->next = f->pool;
 	f->pool = a;
-	pthread_mutex_unlock(&f->grow);
+	pthread_mutex_unlock(&f->idle);
 }
 
 void kvp_file_batch_exit(struct file_dev *f)
@@ -60,7 +101,7 @@ void kvp_file_batch_exit(struct file_dev *f)
 
 	while ((a = f->pool)) {
 		f->pool = a->next;
-		io_destroy(a->ctx);
+		context_put(a->ctx);
 		kvp_free(a);
 	}
 }

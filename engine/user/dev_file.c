@@ -277,6 +277,7 @@ static void file_close(struct kvp_dev *dev)
 	if (f->fd >= 0)
 		close(f->fd); /* and with it the lock */
 	table_remove(f);
+	pthread_mutex_destroy(&f->idle);
 	pthread_mutex_destroy(&f->grow);
 	kvp_free(f);
 }
@@ -315,6 +316,7 @@ int kvp_file_open(struct kvp_dev **out, const char *path, unsigned int flags)
 	f->dev.read_only = !f->writer;
 	kvp_snprintf(f->dev.name, sizeof(f->dev.name), "%s", path);
 	pthread_mutex_init(&f->grow, NULL);
+	pthread_mutex_init(&f->idle, NULL);
 
 	err = open_path(f, path, flags, &created);
 	if (!err)

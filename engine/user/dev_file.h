@@ -27,8 +27,9 @@ struct file_dev {
 	dev_t id_dev;	   /* of the file, or of the device that a special file stands for */
 	ino_t id_ino;
 	struct file_dev *next; /* table of open files, under its lock */
-	pthread_mutex_t grow;  /* for changes of the size, and for pool */
-	struct aio_pool *pool; /* idle contexts, under grow */
+	pthread_mutex_t grow;  /* for changes of the size */
+	pthread_mutex_t idle;  /* for pool: who has transferred something does not wait for space */
+	struct aio_pool *pool; /* idle contexts */
 	struct window *window;
 };
 

@@ -44,6 +44,9 @@ static inline void kvp_dev_count(struct kvp_dev *dev, enum kvp_io_op op, u32 len
 	}
 }
 
+/* dev_aio.c: in a child that has been forked. */
+void kvp_file_forked(void);
+
 /* Debug builds: this thread holds no lock. */
 void kvp_lock_assert_none(void);
 

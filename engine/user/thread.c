@@ -98,6 +98,7 @@ static void process_forked(void)
 	u64 forks = (kvp_load(&kvp_process) >> 32) + 1;
 
 	kvp_store(&kvp_process, forks << 32 | (u32)getpid());
+	kvp_file_forked();
 }
 
 static void process_init(void)

@@ -259,6 +259,50 @@ START_TEST(batches_in_two_halves)
 }
 END_TEST
 
+/* Of this process: what the system maps for each. */
+static unsigned int contexts(void)
+{
+	FILE *f = fopen("/proc/self/maps", "r");
+	char line[512];
+	unsigned int n = 0;
+
+	while (f && fgets(line, sizeof(line), f))
+		n += strstr(line, "[aio]") != NULL;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* Two blocks, on their way and there; the contexts that there are then. */
+static int batch_of_two(void *arg)
+{
+	struct kvp_io ios[2];
+	struct kvp_dev *d;
+	u32 i;
+
+	(void)arg;
+	if (kvp_file_open(&d, path, KVP_OPEN_WRITE))
+		return 0;
+	for (i = 0; i < 2; i++)
+		ios[i] = (struct kvp_io){ .op = KVP_IO_WRITE, .off = i * 8192, .buf = buf, .len = 4096 };
+	if (kvp_dev_batch(d, ios, 2))
+		return 0;
+	kvp_dev_close(d);
+	return (int)contexts();
+}
+
+/* What a closed device had serves the next one, and not a child, which cannot use what it sees of it. */
+START_TEST(contexts_are_kept)
+{
+	kvp_dev_close(open_new(0, 65536));
+	ck_assert_uint_eq(contexts(), 0);
+	ck_assert_int_eq(batch_of_two(NULL), 1);
+	ck_assert_int_eq(batch_of_two(NULL), 1);
+	ck_assert_int_eq(in_child(batch_of_two, NULL), 2 << 8);
+	ck_assert_int_eq(batch_of_two(NULL), 1);
+}
+END_TEST
+
 static void batch_thread(void *arg)
 {
 	struct kvp_io ios[16];
@@ -885,6 +929,7 @@ static Suite *file_suite(void)
 	tcase_add_loop_test(t, file_cut_behind_our_back, 0, 2);
 	tcase_add_loop_test(t, batches, 0, 2);
 	tcase_add_loop_test(t, batches_in_two_halves, 0, 2);
+	tcase_add_test(t, contexts_are_kept);
 	tcase_add_loop_test(t, batches_from_threads, 0, 2);
 	tcase_add_loop_test(t, one_writer_or_readers, 0, 2);
 	tcase_add_test(t, locked_by_another_process);
