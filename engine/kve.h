@@ -250,18 +250,16 @@ struct kve_logpos {
 	u32 segment, gen, offset, incarnation;
 };
 
-/* The end of the segment before the head, on its way home. Flush lock; to change (A) the append lock, too. */
-struct kve_log_ending {
-	bool under_way;	  /* (A) */
-	bool failed;	  /* it will never be at home */
-	u32 segment, gen; /* (A) */
-	u32 from;	  /* (A) from here on the ring has its bytes */
-	u32 stop;	  /* (A) where they begin in the ring: the head stays below */
+/* Bytes on their way home. Flush lock; to change (A) the append lock, too. */
+struct kve_log_flight {
+	u32 segment, gen, base; /* (A) base: of that segment, as in the log */
+	u32 from, to;		/* (A) */
+	u8 *footer;		/* the segment ends with it */
 	u32 footer_bytes;
-	u8 *footer;
 	struct kvp_batch batch;
 	struct kvp_io io[4];
 };
+#define KVE_LOG_FLIGHTS 4u
 
 struct kve_log {
 	struct kvp_mutex flush;	 /* writing, sealing, syncing */
@@ -269,12 +267,14 @@ struct kve_log {
 	struct kve_logpos pos;	 /* where the next record goes */
 	u32 filled;		 /* offset up to which records are complete */
 	u64 filled_lsn;		 /* every LSN up to here is completely filled */
-	u32 written;		 /* the segment is at home up to here (whole blocks) */
+	u32 base;		 /* offset 0 in the ring, modulo its size */
+	u32 written, sent;	 /* the segment is at home up to here (whole blocks); or on its way */
 	u32 windowed;		 /* and in the window up to here */
-	u32 limit;		 /* most bytes that may be unwritten */
 	u32 backed;		 /* the head segment's space was asked for up to here; atomic: grows */
 	u32 next_segment, next_gen, next_backed; /* likewise */
-	struct kve_log_ending ending;
+	struct kve_log_flight flight[KVE_LOG_FLIGHTS];
+	u32 first_flight, flights; /* under way, those of the segment before the head first */
+	bool lost;		   /* flush lock: one failed: no others will ever be at home */
 	u8 *ring;
 	u32 ring_bytes;
 	u8 *tail; /* one block: copy of the partial tail block */

@@ -5,7 +5,7 @@
  */
 #include "log_internal.h"
 
-/* Copy len bytes to the end of the log, writing home when the ring is full. */
+/* Copy len bytes to the end of the log, as the ring gets room for them. */
 static int put_bytes(struct kv_db *db, const void *data, u64 len)
 {
 	struct kve_log *log = &db->log;
@@ -22,7 +22,7 @@ static int put_bytes(struct kv_db *db, const void *data, u64 len)
 		data = (const u8 *)data + part;
 		if (len) {
 			kvp_mutex_lock(&log->flush);
-			err = kve_log_write_home(db);
+			err = kve_log_room_make(db);
 			kvp_mutex_unlock(&log->flush);
 			if (err)
 				return err;
@@ -78,7 +78,7 @@ static void record_put(struct kv_db *db, struct kve_op *op, u32 index, u32 count
 {
 	struct kve_log *log = &db->log;
 	u32 start = log->pos.offset, head = (u32)sizeof(struct kvf_record) + op->key_len;
-	u32 at = start & (log->ring_bytes - 1), rest = bytes - head - op->value_len;
+	u32 at = kve_log_ring_at(log, log->base, start), rest = bytes - head - op->value_len;
 	struct kvf_record *r = (struct kvf_record *)log->head;
 
 	if (at + bytes <= log->ring_bytes) {
@@ -156,10 +156,8 @@ static bool fits(const struct kv_db *db, const struct kve_op *op, u32 bytes)
 /* The same of a single one. Append lock. */
 static bool single_fits(const struct kv_db *db, const struct kve_op *op, u32 bytes, bool kill_safe)
 {
-	const struct kve_log *log = &db->log;
-	u32 pending = log->pos.offset + bytes - KVF_MAX(log->windowed, log->written);
-
-	return fits(db, op, bytes) && (!kill_safe || (db->window && pending <= KVE_LOG_PENDING(db)));
+	return fits(db, op, bytes) &&
+	       (!kill_safe || (db->window && kve_log_window_fits(db, db->log.pos.offset + bytes)));
 }
 
 int kve_log_append_single(struct kv_db *db, struct kve_op *op, bool kill_safe, int more)
@@ -206,6 +204,7 @@ static u32 append_run(struct kv_db *db, struct kve_op *ops, u32 i, u32 nr)
 			break;
 		record_put(db, &ops[i], i, nr, bytes);
 	}
+	kve_log_writer_poke(db);
 	kvp_mutex_unlock(&log->append);
 	return i - first;
 }

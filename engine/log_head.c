@@ -3,11 +3,8 @@
  * log_head.c - the head segment of the log: made, resumed, and sealed when the next one takes over.
  *
  * A segment is sealed by writing what the ring still has of it, its footer, and the header of the next
- * head, all at once. Nobody waits for that where the medium does it by itself (kvp_dev_start()): who next
- * takes the flush lock to write or to sync settles it. Until then the ring keeps the old bytes, above those
- * that the new head has by then (L5), and readers of values find them there. A process that is killed leaves
- * such transfers to the system, which ends them before it gives back the process's locks: the next opening
- * finds all of it at home.
+ * head, all at once, in a flight that nobody waits for. The ring keeps the old bytes until it has landed,
+ * below those of the new head, and readers of values find them there.
  */
 #include "log_internal.h"
 
@@ -41,7 +38,8 @@ static void header_make(struct kv_db *db, const struct kve_logpos *head, u32 nex
 }
 
 /* Its header is at home: a killed process must leave it behind. */
-static void head_set(struct kv_db *db, const struct kve_logpos *head, u32 next_segment, u32 next_gen)
+static void head_set(struct kv_db *db, const struct kve_logpos *head, u32 base, u32 next_segment,
+		     u32 next_gen)
 {
 	struct kve_log *log = &db->log;
 	struct kve_segment *s;
@@ -55,7 +53,8 @@ static void head_set(struct kv_db *db, const struct kve_logpos *head, u32 next_s
 	kvp_mutex_unlock(&db->space.lock);
 	kvp_mutex_lock(&log->append);
 	log->pos = *head;
-	log->pos.offset = log->filled = log->written = log->windowed = db->geo.block;
+	log->pos.offset = log->filled = log->written = log->sent = log->windowed = db->geo.block;
+	log->base = base;
 	log->next_segment = next_segment;
 	log->next_gen = next_gen;
 	log->next_backed = 0;
@@ -89,7 +88,7 @@ int kve_log_start(struct kv_db *db, u64 lsn)
 			err = kve_log_write_error(db, "header: write failed");
 	}
 	if (!err) {
-		head_set(db, &head, next, next_gen);
+		head_set(db, &head, 0, next, next_gen);
 		log->filled_lsn = lsn - 1;
 		log->durable_lsn = lsn - 1;
 		log->place = -1;
@@ -130,7 +129,7 @@ static void footer_make(struct kv_db *db, u8 *buf)
 	memset(buf, 0, room);
 	/* The last block of records may be the first of the footer. */
 	if (tail > start)
-		memcpy(buf, log->ring + (start & (log->ring_bytes - 1)), log->pos.offset - start);
+		memcpy(buf, log->ring + kve_log_ring_at(log, log->base, start), log->pos.offset - start);
 	f = (struct kvf_footer *)(buf + room - sizeof(*f));
 	if (log->entries_nr)
 		memcpy((u8 *)f - log->entries_nr * sizeof(*log->entries), log->entries,
@@ -181,8 +180,8 @@ static int switch_prepare(struct kv_db *db, enum kve_share share, u32 *segment, 
 	if (!err && !*footer)
 		err = -KVE_no_memory;
 	/* What the ring still has goes with the rest, if it has room. */
-	if (!err && kve_log_ring_room(log) < SEAL_BYTES + db->geo.block)
-		err = kve_log_write_home(db);
+	while (!err && kve_log_ring_room(log) < SEAL_BYTES + db->geo.block)
+		err = kve_log_room_make(db);
 	if (err) {
 		kvp_iobuf_free(*footer, footer_room(db));
 		kve_segment_drop(db, *segment);
@@ -205,86 +204,32 @@ static u32 seal_append(struct kv_db *db)
 	log->pos.lsn++;
 	log->records++;
 	pad = (u32)KVF_ROUND_UP(log->pos.offset, db->geo.block) - log->pos.offset;
-	memset(log->ring + (log->pos.offset & (log->ring_bytes - 1)), 0, pad);
+	memset(log->ring + kve_log_ring_at(log, log->base, log->pos.offset), 0, pad);
 	kvp_mutex_unlock(&log->append);
 	return log->pos.offset + pad;
-}
-
-/* ---- the end of the segment before: flush lock -------------------------------------------------- */
-
-/* The batch is over. What could not be written stays readable, in the ring. */
-static void ending_over(struct kv_db *db, bool failed)
-{
-	struct kve_log_ending *e = &db->log.ending;
-
-	kvp_iobuf_free(e->footer, e->footer_bytes);
-	e->footer = NULL;
-	e->failed = failed;
-	kvp_mutex_lock(&db->log.append);
-	e->under_way = failed;
-	kvp_mutex_unlock(&db->log.append);
-}
-
-int kve_log_settle(struct kv_db *db)
-{
-	struct kve_log_ending *e = &db->log.ending;
-	int err;
-
-	if (!e->under_way)
-		return 0;
-	err = e->failed ? -KVE_io_write : kvp_dev_finish(db->dev, &e->batch);
-	if (!e->failed)
-		ending_over(db, err);
-	return err ? kve_degrade(db, KVE_io_write, "log segment %u: could not be sealed", e->segment) : 0;
-}
-
-void kve_log_ending_exit(struct kv_db *db)
-{
-	struct kve_log_ending *e = &db->log.ending;
-
-	/* What the medium does not have yet stays with a process that is gone. */
-	if (e->under_way && !e->failed && e->batch.own)
-		(void)kvp_dev_finish(db->dev, &e->batch);
-	kvp_iobuf_free(e->footer, e->footer_bytes);
-}
-
-/* The bytes up to end that are not at home stand in the ring where the new head comes last. */
-static bool ending_may_stay(const struct kv_db *db, u32 end)
-{
-	const struct kve_log *log = &db->log;
-	u32 at = log->written & (log->ring_bytes - 1), len = end - KVF_MIN(end, log->written);
-
-	return !len || (at >= db->geo.block && at + len <= log->ring_bytes);
 }
 
 /* Log bytes of the head up to end, its footer, which is given away, and the header in log->out. */
 static int ending_start(struct kv_db *db, u32 end, u8 *footer, const struct kve_logpos *head)
 {
 	struct kve_log *log = &db->log;
-	struct kve_log_ending *e = &log->ending;
 	u64 base = kve_segment_offset(db, log->pos.segment);
 	u32 room = footer_room(db), start = db->geo.segment - room;
+	struct kve_log_flight *f;
 	unsigned int n;
-	bool begun;
+	int err = kve_log_flight_new(db, &f);
 
+	if (err) {
+		kvp_iobuf_free(footer, room);
+		return err;
+	}
 	/* A block that has both is the footer's. */
-	n = kve_log_ring_ios(db, log->written, KVF_MIN(end, start), e->io);
-	kve_log_io_add(e->io, &n, base + start, footer, room);
-	kve_log_io_add(e->io, &n, kve_segment_offset(db, head->segment), log->out, db->geo.block);
-	e->footer = footer;
-	e->footer_bytes = room;
-	log->unsynced = true;
-	kvp_dev_start(db->dev, &e->batch, e->io, n);
-	kvp_mutex_lock(&log->append);
-	e->under_way = true;
-	e->segment = log->pos.segment;
-	e->gen = log->pos.gen;
-	e->from = log->written;
-	e->stop = log->written < end ? log->written & (log->ring_bytes - 1) : log->ring_bytes;
-	kvp_mutex_unlock(&log->append);
-	/* What was not begun would be lost with this process. */
-	begun = e->batch.own || KVP_BUG("ending-not-begun");
-	return begun && ending_may_stay(db, end) ? 0 : kve_log_settle(db);
+	n = kve_log_ring_ios(db, log->sent, KVF_MIN(end, start), f->io);
+	kve_log_io_add(f->io, &n, base + start, footer, room);
+	kve_log_io_add(f->io, &n, kve_segment_offset(db, head->segment), log->out, db->geo.block);
+	f->footer = footer;
+	f->footer_bytes = room;
+	return kve_log_flight_start(db, f, n, end);
 }
 
 /* ---- on to the next -------------------------------------------------------------------------------- */
@@ -310,7 +255,8 @@ int kve_log_switch(struct kv_db *db, enum kve_share share)
 	int err;
 
 	kvp_mutex_lock(&log->flush);
-	err = kve_log_settle(db);
+	/* The block of headers is that of the last one, too. */
+	err = kve_log_land_before(db);
 	if (!err)
 		err = switch_prepare(db, share, &segment, &gen, &footer);
 	if (err)
@@ -325,7 +271,7 @@ int kve_log_switch(struct kv_db *db, enum kve_share share)
 	if (!err) {
 		sealed(db, log->pos.segment, head.lsn - 1);
 		kvp_store(&log->switched, true);
-		head_set(db, &head, segment, gen);
+		head_set(db, &head, log->base + end - db->geo.block, segment, gen);
 		kve_gc_wake(db);
 	}
 out:
@@ -344,7 +290,8 @@ int kve_log_resume(struct kv_db *db)
 	log->pos.segment = le32_to_cpu(sb->replay_segment);
 	log->pos.gen = le32_to_cpu(sb->replay_segment_gen);
 	log->pos.incarnation = le32_to_cpu(sb->replay_incarnation);
-	log->pos.offset = log->filled = log->written = log->windowed = le32_to_cpu(sb->replay_offset);
+	log->pos.offset = log->filled = log->windowed = le32_to_cpu(sb->replay_offset);
+	log->written = log->sent = log->pos.offset;
 	log->pos.lsn = le64_to_cpu(sb->replay_lsn);
 	log->resumed = log->pos.offset;
 	log->filled_lsn = log->durable_lsn = log->pos.lsn - 1;

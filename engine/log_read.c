@@ -4,7 +4,7 @@
  *
  * A value is served only if header, key, LSN and both checksums agree with what the leaf says.
  */
-#include "kve.h"
+#include "log_internal.h"
 
 int kve_log_entry_add(struct kve_log *log, u32 offset, u32 bytes)
 {
@@ -86,54 +86,58 @@ static u64 ref_bytes(const struct kvf_value_ref *ref)
 	return (u64)le16_to_cpu(ref->head_len) + le32_to_cpu(ref->payload_len);
 }
 
-/* From where on a segment's bytes are in the ring, and perhaps nowhere else; ~0u: all are at home. */
+/* From where on a segment's bytes are in the ring, and perhaps nowhere else. */
 struct ringed {
-	struct {
-		u32 segment, gen, from;
-	} part[2]; /* the head, the end of the one before */
+	u32 segment, gen, from, base;
 };
 
-static void ringed_look(const struct kve_log *log, struct ringed *r) KVP_REQUIRES(log->append);
-static void ringed_look(const struct kve_log *log, struct ringed *r)
+/* The head, and the end of the segment before it. */
+static void ringed_look(const struct kve_log *log, struct ringed r[2]) KVP_REQUIRES(log->append);
+static void ringed_look(const struct kve_log *log, struct ringed r[2])
 {
-	const struct kve_log_ending *e = &log->ending;
-	bool under_way = e->under_way && !KVP_BUG("ending-unread");
+	const struct kve_log_flight *f = kve_log_flight_before(log);
 
-	r->part[0].segment = log->pos.segment;
-	r->part[0].gen = log->pos.gen;
-	r->part[0].from = log->ring ? log->written : ~0u;
-	r->part[1].segment = e->segment;
-	r->part[1].gen = e->gen;
-	r->part[1].from = under_way ? e->from : ~0u;
+	r[0].segment = log->pos.segment;
+	r[0].gen = log->pos.gen;
+	r[0].from = log->ring ? log->written : ~0u;
+	r[0].base = log->base;
+	r[1] = r[0];
+	if (f && !KVP_BUG("ending-unread")) {
+		r[1].segment = f->segment;
+		r[1].gen = f->gen;
+		r[1].from = f->from;
+		r[1].base = f->base;
+	}
 }
 
-static u32 ringed_from(const struct ringed *r, const struct kvf_value_ref *ref)
+/* NULL: all of it is at home. */
+static const struct ringed *ringed_part(const struct ringed r[2], const struct kvf_value_ref *ref, u32 bytes)
 {
-	u32 i;
+	const struct ringed *p;
 
-	for (i = 0; i < 2; i++)
-		if (le32_to_cpu(ref->segment) == r->part[i].segment &&
-		    le32_to_cpu(ref->segment_gen) == r->part[i].gen)
-			return r->part[i].from;
-	return ~0u;
+	for (p = r; p < r + 2; p++)
+		if (le32_to_cpu(ref->segment) == p->segment && le32_to_cpu(ref->segment_gen) == p->gen)
+			return le32_to_cpu(ref->offset) + (u64)bytes > p->from ? p : NULL;
+	return NULL;
 }
 
 /* Bytes that are not at home yet come from the ring. False: all of it is at home. */
 static bool read_ring(struct kv_db *db, const struct kvf_value_ref *ref, u32 bytes, u8 *buf, u32 *home)
 {
 	struct kve_log *log = &db->log;
-	u32 from = le32_to_cpu(ref->offset), end = from + bytes, ringed, at, part;
-	struct ringed r;
+	u32 from = le32_to_cpu(ref->offset), end = from + bytes, at, part;
+	const struct ringed *p;
+	struct ringed r[2];
 
 	*home = bytes;
 	kvp_mutex_lock(&log->append);
-	ringed_look(log, &r);
-	ringed = ringed_from(&r, ref);
-	if (end > ringed) {
-		*home = from < ringed ? ringed - from : 0;
+	ringed_look(log, r);
+	p = ringed_part(r, ref, bytes);
+	if (p) {
+		*home = from < p->from ? p->from - from : 0;
 		from += *home;
 		while (from < end) {
-			at = from & (log->ring_bytes - 1);
+			at = kve_log_ring_at(log, p->base, from);
 			part = KVF_MIN(end - from, log->ring_bytes - at);
 			memcpy(buf + (from - le32_to_cpu(ref->offset)), log->ring + at, part);
 			from += part;
@@ -346,16 +350,15 @@ static u32 wants_home(struct kv_db *db, const struct kv_tree *t, struct kve_valu
 {
 	struct kve_log *log = &db->log;
 	struct kve_value_want one;
-	struct ringed r;
+	struct ringed r[2];
 	u32 i, left = 0;
 
 	kvp_mutex_lock(&log->append);
-	ringed_look(log, &r);
+	ringed_look(log, r);
 	kvp_mutex_unlock(&log->append);
 	for (i = 0; i < n; i++) {
 		one = w[i];
-		if (!ref_possible(db, &one.ref) ||
-		    le32_to_cpu(one.ref.offset) + ref_bytes(&one.ref) > ringed_from(&r, &one.ref)) {
+		if (!ref_possible(db, &one.ref) || ringed_part(r, &one.ref, (u32)ref_bytes(&one.ref))) {
 			want_read(db, t, &w[i], push);
 			continue;
 		}

@@ -33,7 +33,7 @@ static u32 tail_copy(struct kv_db *db, u32 *start)
 	struct kve_log *log = &db->log;
 	u32 at = (u32)KVF_ROUND_DOWN(log->filled, db->geo.block), len = log->filled - at;
 
-	memcpy(log->tail, log->ring + (at & (log->ring_bytes - 1)), len);
+	memcpy(log->tail, log->ring + kve_log_ring_at(log, log->base, at), len);
 	memset(log->tail + len, 0, db->geo.block - len);
 	*start = at;
 	return len;
@@ -41,18 +41,31 @@ static u32 tail_copy(struct kv_db *db, u32 *start)
 
 /* ---- kill-safe ---------------------------------------------------------------------------------- */
 
+bool kve_log_window_fits(const struct kv_db *db, u32 upto)
+{
+	const struct kve_log *log = &db->log;
+	const struct kve_log_flight *f = kve_log_flight_before(log);
+	u32 bytes = upto - log->written;
+
+	/* Segments are multiples of the window. */
+	if (f)
+		bytes = db->geo.segment - f->from + upto;
+	return bytes <= db->geo.window || KVP_BUG("window-reuse");
+}
+
 int kve_log_window_store(struct kv_db *db)
 {
 	struct kve_log *log = &db->log;
-	u32 from, to, at, part;
+	u32 from, to, at, place, part;
 	int err = 0;
 
 	from = KVF_MAX(log->windowed, log->written);
 	to = log->filled;
 	while (!err && from < to && !KVP_BUG("skip-window")) {
-		at = from & (log->ring_bytes - 1);
-		part = KVF_MIN(to - from, log->ring_bytes - at);
-		err = kvp_dev_window_store(db->dev, at, log->ring + at, part);
+		at = kve_log_ring_at(log, log->base, from);
+		place = from & (db->geo.window - 1);
+		part = KVF_MIN(to - from, KVF_MIN(log->ring_bytes - at, db->geo.window - place));
+		err = kvp_dev_window_store(db->dev, place, log->ring + at, part);
 		from += part;
 	}
 	if (!err)
@@ -60,30 +73,40 @@ int kve_log_window_store(struct kv_db *db)
 	return err ? kve_degrade(db, KVE_io_write, "the log's window is gone (file truncated?)") : 0;
 }
 
+/* All that is complete goes to the window, the oldest of it home first as long as it is too much. */
 static int window_update(struct kv_db *db)
 {
+	struct kve_log *log = &db->log;
+	bool fits;
 	int err;
 
-	kvp_mutex_lock(&db->log.append);
-	err = kve_log_window_store(db);
-	kvp_mutex_unlock(&db->log.append);
+	do {
+		err = 0;
+		kvp_mutex_lock(&log->append);
+		fits = kve_log_window_fits(db, log->filled);
+		if (fits)
+			err = kve_log_window_store(db);
+		kvp_mutex_unlock(&log->append);
+		if (!fits) {
+			kvp_mutex_lock(&log->flush);
+			err = kve_log_room_make(db);
+			kvp_mutex_unlock(&log->flush);
+		}
+	} while (!fits && !err);
 	return err;
 }
 
 int kve_log_kill_safe(struct kv_db *db)
 {
 	struct kve_log *log = &db->log;
-	u32 pending, start, len;
-	int err = 0;
+	u32 start, len;
+	int err;
 
-	kvp_mutex_lock(&log->append);
-	pending = log->filled - KVF_MAX(log->windowed, log->written);
-	kvp_mutex_unlock(&log->append);
-	if (db->window && pending <= KVE_LOG_PENDING(db))
+	if (db->window)
 		return window_update(db);
 	kvp_mutex_lock(&log->flush);
 	err = kve_log_write_home(db);
-	if (!err && !db->window) {
+	if (!err) {
 		kvp_mutex_lock(&log->append);
 		len = tail_copy(db, &start);
 		kvp_mutex_unlock(&log->append);
@@ -93,8 +116,6 @@ int kve_log_kill_safe(struct kv_db *db)
 			err = write_place(db, spare_place(log), 0);
 	}
 	kvp_mutex_unlock(&log->flush);
-	if (!err && db->window)
-		err = window_update(db);
 	return err;
 }
 
@@ -117,7 +138,7 @@ static int group_write(struct kv_db *db, u32 from, u32 start, u32 len, int place
 	if (err)
 		return kve_log_write_error(db, "group: write failed");
 	kvp_mutex_lock(&log->append);
-	log->written = KVF_MAX(log->written, start);
+	log->sent = log->written = KVF_MAX(log->written, start);
 	kvp_mutex_unlock(&log->append);
 	return 0;
 }
@@ -126,8 +147,8 @@ static int group_write(struct kv_db *db, u32 from, u32 start, u32 len, int place
 static int sync_group(struct kv_db *db)
 {
 	struct kve_log *log = &db->log;
-	int err = KVP_BUG("ending-forgotten") ? 0 : kve_log_settle(db), place = spare_place(log);
-	u32 start, len, from = log->written;
+	int err = KVP_BUG("ending-forgotten") ? 0 : kve_log_land_all(db), place = spare_place(log);
+	u32 start, len, from = log->sent;
 	u64 lsn;
 	bool fua;
 

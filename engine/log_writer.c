@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * log_writer.c - a thread that keeps the ring from filling up and space ahead of the log backed, so that who
- * appends seldom waits for the medium.
+ * log_writer.c - a thread that keeps ring and window from filling up and space ahead of the log backed, so
+ * that who appends seldom waits for the medium.
  *
- * It is woken when a quarter of the ring is not at home, or when the log comes near the end of what is
- * backed. It writes what is whole, as anybody with the flush lock may, and then backs what comes next: a
- * ring more, into the next segment if need be; in the first segment as much again as there is. All it does is
- * ahead of need: without it (no thread, read-only) the same happens later, by whoever needs it.
+ * It is woken when a quarter of the window is neither at home nor on its way there, or when the log comes
+ * near the end of what is backed. It sends what is whole, as anybody with the flush lock may, and waits for
+ * what was sent the time before, which has mostly landed by then. Then it backs what comes next: half a
+ * segment more, into the next one if need be; in the first segment as much again as there is. All it does
+ * is ahead of need: without it (no thread, read-only) the same happens later, by whoever needs it.
  */
 #include "log_internal.h"
 
@@ -18,15 +19,21 @@ static void writer_kick(struct kv_db *db)
 
 	kvp_mutex_lock(&db->state);
 	kvp_store(&log->kicked, true);
-	kvp_cond_signal(&log->wake);
 	kvp_mutex_unlock(&db->state);
+	/* It needs the lock. */
+	kvp_cond_signal(&log->wake);
+}
+
+static u32 ahead_bytes(const struct kv_db *db)
+{
+	return KVF_MIN(db->geo.segment / 2, PIECE);
 }
 
 /* The first step is for small volumes, which will not need the second. */
 static bool backing_due(const struct kv_db *db)
 {
 	const struct kve_log *log = &db->log;
-	u32 near = log->pos.offset + log->ring_bytes / 2;
+	u32 near = log->pos.offset + ahead_bytes(db) / 2;
 
 	if (!db->dev->growable || (!kvp_load(&log->switched) && log->backed <= KVE_LOG_STEP))
 		return false;
@@ -35,11 +42,11 @@ static bool backing_due(const struct kv_db *db)
 	return near > db->geo.segment && near - db->geo.segment > log->next_backed;
 }
 
-/* Not near the end of the segment: what is left goes with the seal, which would wait for a write. */
-static bool home_due(const struct kve_log *log, u32 segment_bytes)
+static bool home_due(const struct kv_db *db)
 {
-	return log->pos.offset - log->written >= log->ring_bytes / 4 &&
-	       log->pos.offset + log->ring_bytes / 4 < segment_bytes;
+	const struct kve_log *log = &db->log;
+
+	return log->pos.offset - log->sent >= (db->geo.window ? db->geo.window : log->ring_bytes) / 4;
 }
 
 void kve_log_writer_poke(struct kv_db *db)
@@ -48,7 +55,7 @@ void kve_log_writer_poke(struct kv_db *db)
 
 	if (!log->writer || kvp_load(&log->kicked))
 		return;
-	if (home_due(log, db->geo.segment) || backing_due(db))
+	if (home_due(db) || backing_due(db))
 		writer_kick(db);
 }
 
@@ -144,11 +151,11 @@ static void ahead_of(struct kv_db *db, struct kve_logpos *pos, u32 *next, u32 *h
 	*pos = log->pos;
 	*next = log->next_segment;
 	end = pos->offset +
-	      (kvp_load(&log->switched) ? log->ring_bytes : KVF_MIN(pos->offset, log->ring_bytes));
+	      (kvp_load(&log->switched) ? ahead_bytes(db) : KVF_MIN(pos->offset, ahead_bytes(db)));
 	kvp_mutex_unlock(&log->append);
 	end = (u32)KVF_ROUND_UP(end, KVE_LOG_STEP);
 	*head_end = KVF_MIN(end, db->geo.segment);
-	*next_end = end > db->geo.segment ? KVF_MIN(end - db->geo.segment, log->ring_bytes) : 0;
+	*next_end = end > db->geo.segment ? KVF_MIN(end - db->geo.segment, ahead_bytes(db)) : 0;
 }
 
 /* Best effort: who needs the space asks again, and gets the error. */
@@ -176,6 +183,18 @@ static void back_ahead(struct kv_db *db)
 		(void)back_ours(db, next, next_end, flags);
 }
 
+/* What fails here fails the volume; the next commit says so. */
+static void send(struct kv_db *db)
+{
+	int err;
+
+	kvp_mutex_lock(&db->log.flush);
+	err = kve_log_send(db);
+	while (!err && db->log.flights > 1)
+		err = kve_log_land(db);
+	kvp_mutex_unlock(&db->log.flush);
+}
+
 static void writer(void *arg)
 {
 	struct kv_db *db = arg;
@@ -189,10 +208,7 @@ static void writer(void *arg)
 		}
 		log->writing = true;
 		kvp_mutex_unlock(&db->state);
-		kvp_mutex_lock(&log->flush);
-		/* What fails here fails the volume; the next commit says so. */
-		(void)kve_log_write_home(db);
-		kvp_mutex_unlock(&log->flush);
+		send(db);
 		back_ahead(db);
 		kvp_mutex_lock(&db->state);
 		kvp_store(&log->kicked, false);

@@ -80,6 +80,38 @@ START_TEST(read_on_their_way)
 }
 END_TEST
 
+/* A segment has room for twice what the ring takes. */
+static void long_segments(kv_options *opt)
+{
+	small(opt);
+	opt->segment_bytes = 2 << 20;
+	opt->durability = KV_MEMORY;
+}
+
+/* What nobody waits for goes as far as the ring does, behind a segment that ends, and in the midst of one. */
+START_TEST(as_far_as_the_ring_goes)
+{
+	struct volume v;
+	uint32_t n = 0, turn, i;
+
+	late_make(&v, long_segments);
+	for (turn = 0; turn < 3; turn++) {
+		n = put_until(&v, n, true);
+		/* More than the ring takes. */
+		for (i = 0; i < 500; i++)
+			put_one(&v, n++);
+		must(late.under_way <= KVE_LOG_FLIGHTS);
+		verify(&v, n);
+		/* A file that grows is flushed as well, which says nothing of the log. */
+		late.beside = 0;
+		ok(kv_sync(v.db));
+		must(!late.under_way && !late.beside);
+		verify(&v, n);
+	}
+	volume_end(&v);
+}
+END_TEST
+
 /* As a scan and a multi-get read them: in batches. */
 START_TEST(read_together)
 {
@@ -271,6 +303,7 @@ int main(void)
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, read_on_their_way);
+	tcase_add_test(t, as_far_as_the_ring_goes);
 	tcase_add_test(t, read_together);
 	tcase_add_test(t, synced);
 	tcase_add_test(t, killed);
