@@ -84,11 +84,18 @@ int kve_frame_prepare(struct kv_db *db, struct kve_frame *f)
 	sh = shadow_new(db, f->level);
 	if (!sh)
 		return -KVE_no_memory;
-	kvp_rwsem_down_write(&db->tree_lock);
-	shadow_take(db, f, sh);
 	/* Even if no change follows: a reader that begins now needs a freeze to find this image. */
 	kve_gen_changed(db);
-	kvp_rwsem_up_write(&db->tree_lock);
+	if (f->level) {
+		kvp_rwsem_down_write(&db->tree_lock);
+		shadow_take(db, f, sh);
+		kvp_rwsem_up_write(&db->tree_lock);
+	} else {
+		/* Not the tree lock, which a checkpoint holds while it packs a leaf: any other one. */
+		kve_leaf_lock(f);
+		shadow_take(db, f, sh);
+		kve_leaf_unlock(f);
+	}
 	return 0;
 }
 
