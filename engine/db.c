@@ -419,8 +419,11 @@ static int db_finish(struct kv_db *db)
 	if (kvp_load(&db->degraded))
 		return -KVE_degraded;
 	err = kve_checkpoint(db, NULL, true, true);
-	/* Two states have to do without what was left out, to cut it off, or replaced, to have it free. */
-	for (i = 0; i < 2 && !err && (kve_tail_due(db) || kve_space_waits(db)); i++)
+	/*
+	 * Two states have to do without what was left out, to cut it off, or replaced, to have it free; a
+	 * third one is without the rows of that, which each opening would read.
+	 */
+	for (i = 0; i < 3 && !err && (kve_tail_due(db) || kve_space_waits(db)); i++)
 		err = kve_checkpoint(db, NULL, true, true);
 	if (!err)
 		err = kve_super_copy(db);

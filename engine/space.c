@@ -759,12 +759,16 @@ void kve_space_apply(struct kv_db *db, u64 oldest_intact, u64 oldest_reader)
 bool kve_space_waits(struct kv_db *db)
 {
 	struct kve_space *sp = &db->space;
+	struct kve_free_batch *b;
+	u32 rows = 0;
 	bool much;
 
 	kvp_mutex_lock(&sp->lock);
 	much = sp->pending_bytes >= (u64)KVF_MAX(WAITS_MIN, sp->nr / 16) << db->geo.segment_shift;
+	for (b = sp->batches; b && !b->list.nr; b = b->next)
+		rows += b->rows;
 	kvp_mutex_unlock(&sp->lock);
-	return much;
+	return much || rows >= WAITS_MIN;
 }
 
 /* What a free segment has of the medium, beyond the pool. Without the lock: it may take milliseconds. */

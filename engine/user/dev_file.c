@@ -260,6 +260,8 @@ static void set_up_io(struct file_dev *f, unsigned int flags)
 		f->direct = direct_works(f, align);
 	if (!f->direct)
 		(void)fcntl(f->fd, F_SETFL, fl); /* takes flags away: cannot fail */
+	else if (!f->is_block)
+		f->cached_fd = kvp_file_reopen(f, O_RDONLY);
 	f->dev.align = f->direct ? align : KVP_SECTOR;
 	f->dev.physical = KVP_IO_ALIGN;
 	if (f->is_block && ioctl(f->fd, BLKPBSZGET, &physical) == 0)
@@ -274,6 +276,8 @@ static void file_close(struct kvp_dev *dev)
 
 	kvp_file_window_unmap(f);
 	kvp_file_batch_exit(f);
+	if (f->cached_fd >= 0)
+		close(f->cached_fd);
 	if (f->fd >= 0)
 		close(f->fd); /* and with it the lock */
 	table_remove(f);
@@ -310,7 +314,7 @@ int kvp_file_open(struct kvp_dev **out, const char *path, unsigned int flags)
 	f = kvp_alloc(sizeof(*f), KVP_ZERO);
 	if (!f)
 		return kvp_fail(-KVE_no_memory, "%s: open: out of memory", path);
-	f->fd = -1;
+	f->fd = f->cached_fd = -1;
 	f->writer = flags & KVP_OPEN_WRITE;
 	f->dev.ops = &file_ops;
 	f->dev.read_only = !f->writer;

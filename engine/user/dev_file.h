@@ -13,9 +13,13 @@
 struct aio_pool;
 struct window;
 
+#define FIRST_READS 64u /* more than it takes to open a volume that was closed, and to get one value */
+
 struct file_dev {
 	struct kvp_dev dev;
 	int fd;
+	int cached_fd; /* through the page cache, for the first reads; -1: there is none */
+	u32 first_reads;
 	bool is_block;
 	bool direct;	   /* O_DIRECT is on; may go off, not on again */
 	bool no_dsync;	   /* RWF_DSYNC is not known here: write, then fdatasync */
@@ -61,6 +65,8 @@ int kvp_file_finish(struct kvp_dev *dev, struct kvp_batch *b);
 void kvp_file_batch_exit(struct file_dev *f);
 
 /* dev_window.c */
+/* A buffered descriptor of the same file, whatever its name is by now: O_RDWR or O_RDONLY; -1: none. */
+int kvp_file_reopen(struct file_dev *f, int mode);
 int kvp_file_window_back(struct kvp_dev *dev, u32 upto);
 int kvp_file_window_map(struct kvp_dev *dev, u64 off, u32 len);
 int kvp_file_window_store(struct kvp_dev *dev, u32 off, const void *buf, u32 len);

@@ -23,6 +23,7 @@
 
 #define ZERO_PIECE (256u << 10)
 #define PUNCH_PIECE (1u << 20)
+#define FIRST_BYTES (64u << 10) /* of a first read */
 
 /* Never written. In .bss: it costs no memory until it is read, and then one page of zeros each. */
 static u8 zeros[ZERO_PIECE] __attribute__((aligned(4096)));
@@ -90,13 +91,27 @@ int kvp_file_read_raw(struct file_dev *f, u64 off, void *buf, u32 len, u32 done)
 	return 0;
 }
 
+/*
+ * Programs that open a volume for one get read the same few pages, one after the other: so the first
+ * reads of a file go through the page cache, which has them mostly. O_DIRECT writes keep it coherent.
+ * A volume that stays open has a cache of its own. What fails here is tried once more without it.
+ */
+static bool first_read(struct file_dev *f, u64 off, void *buf, u32 len)
+{
+	if (f->cached_fd < 0 || len > FIRST_BYTES || kvp_load(&f->first_reads) >= FIRST_READS)
+		return false;
+	kvp_add(&f->first_reads, 1u);
+	return pread(f->cached_fd, buf, len, (off_t)off) == (ssize_t)len;
+}
+
 int kvp_file_read(struct kvp_dev *dev, u64 off, void *buf, u32 len)
 {
 	int err = kvp_dev_check(dev, KVP_IO_READ, off, buf, len);
 
 	if (err)
 		return err;
-	err = kvp_file_read_raw(file_of(dev), off, buf, len, 0);
+	if (!first_read(file_of(dev), off, buf, len))
+		err = kvp_file_read_raw(file_of(dev), off, buf, len, 0);
 	if (!err)
 		kvp_dev_count(dev, KVP_IO_READ, len);
 	return err;

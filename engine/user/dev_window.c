@@ -124,17 +124,16 @@ static struct window *window_new(void)
 	return NULL;
 }
 
-/* A buffered descriptor of the same file, whatever its name is by now. */
-static int reopen_buffered(struct file_dev *f)
+int kvp_file_reopen(struct file_dev *f, int mode)
 {
 	struct stat st;
 	char path[32];
 	int fd;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
-	fd = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY);
+	fd = open(path, mode | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0) /* no /proc here */
-		fd = open(f->dev.name, O_RDWR | O_CLOEXEC | O_NOCTTY);
+		fd = open(f->dev.name, mode | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return -1;
 	if (fstat(fd, &st) || (f->is_block ? st.st_rdev != f->id_dev :
@@ -183,7 +182,7 @@ int kvp_file_window_map(struct kvp_dev *dev, u64 off, u32 len)
 				"%s: a window of %u bytes at offset %llu is not possible",
 				dev->name, len, off);
 	pthread_once(&handler_once, handler_install);
-	fd = reopen_buffered(f);
+	fd = kvp_file_reopen(f, O_RDWR);
 	if (fd < 0)
 		return no_window(f, "the file cannot be opened a second time");
 	w = window_new();

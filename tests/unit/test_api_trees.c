@@ -185,6 +185,29 @@ START_TEST(drop_and_make_again)
 }
 END_TEST
 
+/* What was replaced before closing is free, and no list of it is left for each opening to read. */
+START_TEST(closing_frees_what_was_replaced)
+{
+	uint32_t i, key, many = 120000;
+	struct volume v;
+
+	volume_make(&v, _i, NULL);
+	fill(&v, NULL, many, 1);
+	for (i = 0; i < 4; i++)
+		ok(kv_checkpoint(v.db));
+	/* Every other leaf or so. */
+	for (i = 0; i < many; i += 200) {
+		key = __builtin_bswap32(i);
+		ok(kv_put(v.db, NULL, &key, 4, "new", 3, KV_MEMORY));
+	}
+	volume_close(&v);
+	v.opt.flags |= KV_OPEN_READONLY;
+	volume_open(&v);
+	must(v.st.pending_free_bytes < v.st.tree_bytes / 16);
+	volume_end(&v);
+}
+END_TEST
+
 static bool came_back(const kv_stat_info *st, const kv_stat_info *full, const kv_stat_info *base)
 {
 	return st->tree_bytes <= base->tree_bytes + (full->tree_bytes - base->tree_bytes) / 3 +
@@ -791,6 +814,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, trees_are_named_listed_and_apart, 0, WORLDS);
 	tcase_add_loop_test(t, tree_names_are_checked, 0, WORLDS);
 	tcase_add_loop_test(t, drop_and_make_again, 0, WORLDS);
+	tcase_add_loop_test(t, closing_frees_what_was_replaced, FILE_DEFAULT, FILE_TINY);
 	tcase_add_loop_test(t, space_of_a_dropped_tree_comes_back, 0, WORLDS);
 	suite_add_tcase(s, t);
 	t = tcase_create("cursors");

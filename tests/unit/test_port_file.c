@@ -688,6 +688,7 @@ START_TEST(window_is_seen_by_direct_reads)
 
 	if (!d)
 		return;
+	file_of(d)->first_reads = FIRST_READS;
 	for (i = 0; i < 20; i++) {
 		fill(buf, WINDOW_LEN, (u8)i);
 		ck_assert_int_eq(kvp_dev_window_store(d, 0, buf, 5000), 0);
@@ -707,6 +708,42 @@ START_TEST(window_is_seen_by_direct_reads)
 	ck_assert_int_eq(kvp_dev_window_store(d, WINDOW_LEN - 1, "ab", 2), -KVE_invalid);
 	ck_assert_int_eq(kvp_dev_window_store(d, ~0u, "ab", 2), -KVE_invalid);
 	ck_assert_int_eq(kvp_dev_window_map(d, 0, 4096), -KVE_invalid); /* one at a time */
+	kvp_dev_close(d);
+}
+END_TEST
+
+static bool page_cached(u64 off)
+{
+	int fd = open(path, O_RDONLY);
+	void *map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, (off_t)off);
+	unsigned char in = 0;
+
+	ck_assert(map != MAP_FAILED && !mincore(map, 4096, &in));
+	munmap(map, 4096);
+	close(fd);
+	return in & 1;
+}
+
+/* The next process that opens the file finds them there; what is read later does not fill it. */
+START_TEST(first_reads_are_cached)
+{
+	struct kvp_dev *d = open_new(0, sizeof(buf));
+	bool direct = file_of(d)->direct;
+	u32 i;
+
+	fill(buf, sizeof(buf), 5);
+	ck_assert_int_eq(kvp_dev_write(d, 0, buf, sizeof(buf), 0), 0);
+	ck_assert_int_eq(kvp_dev_read(d, 0, got, 4096), 0);
+	ck_assert(page_cached(0) && page_cached(524288) == !direct);
+	fill(buf, 4096, 6);
+	ck_assert_int_eq(kvp_dev_write(d, 0, buf, 4096, 0), 0);
+	ck_assert_int_eq(kvp_dev_read(d, 0, got, 4096), 0);
+	ck_assert_mem_eq(got, buf, 4096);
+	for (i = 0; i < FIRST_READS; i++)
+		ck_assert_int_eq(kvp_dev_read(d, 0, got, 4096), 0);
+	ck_assert_int_eq(kvp_dev_read(d, 524288, got, 4096), 0);
+	ck_assert_mem_eq(got, buf + 524288, 4096);
+	ck_assert(page_cached(524288) == !direct);
 	kvp_dev_close(d);
 }
 END_TEST
@@ -938,6 +975,7 @@ static Suite *file_suite(void)
 	tcase_add_loop_test(t, allocate_discard_resize, 0, 2);
 	tcase_add_loop_test(t, full_by_limit, 0, 2);
 	tcase_add_loop_test(t, full_tmpfs, 0, 2);
+	tcase_add_test(t, first_reads_are_cached);
 	tcase_add_test(t, without_o_direct);
 	tcase_add_test(t, o_direct_refused_late);
 	tcase_add_loop_test(t, block_device, 0, 2);
